@@ -1,0 +1,135 @@
+"""The compiled core, as Python sees it. Shapes and hazards are described in docs/architecture.md."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+BUILD: str  # "release" | "debug" | "sanitize"
+
+class TlsContext:
+    """An OpenSSL SSL_CTX. Raises ValueError (with OpenSSL's reason) on bad files.
+
+    `verify`: "none" | "ca" | "full" ("full" checks the peer's name, given to TlsConnection).
+    """
+
+    def __init__(
+        self,
+        *,
+        server: bool,
+        certificate: str | None = None,
+        key: str | None = None,
+        ca: str | None = None,
+        verify: Literal["none", "ca", "full"] = "none",
+        minimum: Literal["1.2", "1.3"] = "1.2",
+        alpn: bytes = b"postgresql",
+    ) -> None: ...
+
+class TlsConnection:
+    """One TLS session on a non-blocking descriptor. After `Relay.adopt` it belongs to the relay: do not touch it."""
+
+    def __init__(self, context: TlsContext, fd: int, hostname: str | None = None) -> None: ...
+    def handshake(self) -> Literal["done", "read", "write"]: ...      # raises ConnectionError with OpenSSL's reason
+    def read(self, n: int) -> bytes | Literal["read", "write"]: ...    # b"" at end of stream
+    def write(self, data: bytes) -> int | Literal["read", "write"]: ...
+    def pending(self) -> int: ...
+    def shutdown(self) -> None: ...
+    def version(self) -> str: ...
+    def alpn(self) -> bytes: ...
+    def peer_certificate(self) -> bytes: ...                           # DER, b"" if none
+
+class Segment:
+    """One journal segment: created, preallocated (ENOSPC is an OSError here) and mapped."""
+
+    def __init__(self, path: str, size: int, worker: int, sequence: int) -> None: ...
+    path: str
+
+# Events, as tuples whose first item is the name:
+#   ("verdict", session, serial, kind, context, text, types, bind, status)
+#        kind "Q" (simple), "P" (Parse), "B" (Bind of an ASK statement; `bind` is the raw Bind body), "F" (FunctionCall)
+#        status b"I" | b"T" | b"E": transaction state as last reported
+#   ("probe", session, serial, frames)      backend frames that answered Relay.probe, ReadyForQuery left out
+#   ("cancel", session)                     Relay.cancel found a statement in flight; call cancel_done afterwards
+#   ("catalog", session)                    a FLAG_CATALOG statement completed
+#   ("closed", session, reason)             descriptors are closed, the slot is free; reason "client" | "upstream" |
+#                                           "killed" | "protocol" | "contradiction" | "timeout" | "journal" | "stopped"
+#   ("withdrawn", session, serial)          the client went away while its verdict was pending
+#   ("segment",)                            call add_segment: fewer than two are waiting
+#   ("sealed", path)                        the relay has left this segment for good
+Event = tuple[object, ...]
+
+class Relay:
+    """The data path of one worker: a thread of C that owns every adopted connection."""
+
+    event_fd: int
+
+    def __init__(
+        self,
+        *,
+        counters: memoryview,
+        capture_bytes: int,
+        durable: bool,
+        cache_bytes: int = 64 << 20,
+        statement_max: int = 16 << 20,
+        message_max: int = 256 << 20,
+        row_max: int = 64 << 20,
+        stall_timeout_s: float = 300.0,
+    ) -> None: ...
+    def run(self) -> None: ...                                          # thread body: returns after stop()
+    def stop(self) -> None: ...
+    def events(self) -> list[Event]: ...
+    def add_segment(self, segment: Segment) -> None: ...
+    def define_context(
+        self,
+        context: int,
+        masks: Sequence[tuple[int, int, bytes, bytes]],                 # (kind, keep, constant, key)
+        columns: Sequence[tuple[int, int, int]],                        # (table oid, attnum, mask index)
+    ) -> None: ...
+    def drop_context(self, context: int) -> None: ...                   # freed when the last session has left it
+    def adopt(
+        self,
+        session: int,
+        context: int,
+        client_fd: int,
+        client_tls: TlsConnection | None,
+        upstream_fd: int,
+        upstream_tls: TlsConnection | None,
+        *,
+        start_record: bytes,                                            # JSON of the session_start event
+        to_client: bytes = b"",                                         # sent first (AuthenticationOk ... ReadyForQuery)
+        from_client: bytes = b"",                                       # read already, not yet handled
+        from_upstream: bytes = b"",
+        status: bytes = b"I",
+    ) -> None: ...
+    def set_context(self, session: int, context: int) -> None: ...
+    def decide(
+        self,
+        session: int,
+        serial: int,
+        action: int,
+        flags: int,
+        *,
+        label: bytes,                                                   # JSON: verdict, rule, tables, masks; kept in the journal
+        error: bytes = b"",                                             # ErrorResponse frame, for ACTION_DENY
+        zero_origin: int = 0,                                           # touched: output columns proven clean without origin
+        copy_plan: bytes = b"",                                         # FLAG_COPY_OUT: see pack_copy_plan
+        cache: bool = True,
+    ) -> None: ...
+    def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None: ...
+    def notice(self, session: int, frame: bytes) -> None: ...           # put between two messages to the client
+    def note(self, session: int, payload: bytes) -> None: ...           # KIND_NOTE journal record (JSON)
+    def cancel(self, session: int) -> None: ...
+    def cancel_done(self, session: int) -> None: ...
+    def kill(self, session: int, frame: bytes, when_idle: bool = False) -> None: ...
+
+def pack_copy_plan(
+    *,
+    format: Literal["text", "csv", "binary"],
+    delimiter: bytes,
+    quote: bytes,
+    escape: bytes,
+    null: bytes,
+    columns: Sequence[tuple[int, int]],                                 # (mask index or -1, type oid), one per output column
+) -> bytes: ...
+def mask_value(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None) -> bytes | None: ...
+def crc32c(data: bytes) -> int: ...
+def scan_frames(data: bytes, *, frontend: bool, limit: int = 1 << 30) -> tuple[list[tuple[int, int, int]], int]:
+    """(type, offset, length) of every whole frame and how many bytes they cover; ValueError on a length that cannot be."""

@@ -1,0 +1,286 @@
+"""The vocabulary that several layers share: identities, verdicts, IPC messages, journal kinds, counters.
+
+Data only: frozen msgspec structs and constants, no behaviour, no IO. The numbers in the `*_KIND`, `ACTION_*` and
+`FLAG_*` groups are mirrored in `_wire/vocabulary.pyx`; `tests/test_model.py` compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value that crosses a boundary."""
+
+
+# ---------------------------------------------------------------- people
+
+class Identity(Frozen):
+    """A proven person (or workload). Made by the identity gate only, never from the startup packet."""
+
+    user: str                       # what audit and application_name show: e-mail or login name
+    subject: str                    # the issuer's `sub`; the key together with `issuer`
+    issuer: str                     # configured name of the issuer, or "gateway" for hf_ secrets
+    groups: tuple[str, ...] = ()
+    method: str = "token"           # "token" | "secret"
+    credential: str = ""            # id of the secret, or the token's jti; never the credential itself
+    expires_at: float = 0.0         # unix seconds; the session ends then at the latest. 0: no end of its own
+
+
+# ---------------------------------------------------------------- verdicts
+
+ACTION_ALLOW = 1
+ACTION_DENY = 2
+ACTION_ASK = 3                      # the relay asks again at Bind, when the parameters are known
+
+FLAG_TOUCHED = 1                    # reads the sensitive closure: mask by origin, scrub errors, need a row description
+FLAG_ANY_ZERO = 2                   # touched, any number of output columns without origin (EXECUTE, FETCH)
+FLAG_CATALOG = 4                    # DDL: completion raises the "catalog" event
+FLAG_COPY_OUT = 8                   # a copy plan is attached
+FLAG_SCRUB = 16                     # errors and notices of this statement are replaced by canonical ones
+
+MASK_NULL = 0
+MASK_REDACT = 1
+MASK_PARTIAL = 2                    # keep the last n characters
+MASK_EMAIL = 3
+MASK_HASH = 4                       # keyed HMAC-SHA-256, shaped to the type
+MASK_CONSTANT = 5
+MASK_NAMES = ("null", "redact", "partial", "email", "hash", "constant")
+
+
+class MaskSpec(Frozen):
+    """How one column is hidden; the relay gets it as plain numbers and bytes."""
+
+    kind: int
+    keep: int = 0                   # MASK_PARTIAL: characters kept at the end
+    constant: bytes = b""           # MASK_CONSTANT: the value in text format
+    key: bytes = b""                # MASK_HASH: 32 bytes, per column
+
+
+class MaskedColumn(Frozen):
+    """One column of the upstream's catalog that is masked in a context."""
+
+    table_oid: int
+    attnum: int
+    mask: int                       # index into the context's masks
+
+
+# ---------------------------------------------------------------- the journal (written by the relay, read by the shipper)
+
+JOURNAL_MAGIC = b"HFJRNL01"
+JOURNAL_HEADER_BYTES = 64           # of a segment
+RECORD_HEADER_BYTES = 48
+
+KIND_SESSION_START = 1
+KIND_STATEMENT = 2                  # definition of a statement id, once per segment that uses it
+KIND_QUERY = 3                      # intent: simple Query
+KIND_PARSE = 4                      # intent: Parse
+KIND_BIND = 5                       # Bind, with raw parameters
+KIND_EXECUTE = 6                    # intent: Execute
+KIND_FUNCTION = 7                   # intent: FunctionCall
+KIND_OUTCOME = 8
+KIND_RESULT = 9                     # frames as the client got them (masked)
+KIND_SESSION_END = 10
+KIND_NOTE = 11                      # JSON written by the front (approval opened, decided, ...)
+RECORD_FLAG_MORE = 1                # the payload goes on in the next record of the same kind
+
+
+# ---------------------------------------------------------------- counters in shared memory (one page per worker)
+
+COUNTERS = (
+    "sessions_open", "sessions_total", "statements_allow", "statements_deny", "statements_ask", "statements_error",
+    "cache_hits", "cache_misses", "client_bytes_in", "client_bytes_out", "upstream_bytes_in", "upstream_bytes_out",
+    "rows", "masked_rows", "masked_cells", "journal_records", "journal_bytes", "journal_stalls", "parked",
+    "cancels", "scrubbed", "contradictions", "wakeups", "transactions", "statements_total", "statements_function",
+)
+HISTOGRAM_OFFSET = 64               # u64 index of the first latency bucket in the page
+HISTOGRAM_BUCKETS = 28              # bucket k counts statements that took < 2**k microseconds; the last is +Inf
+HISTOGRAM_SUM = HISTOGRAM_OFFSET + HISTOGRAM_BUCKETS      # sum of durations, microseconds
+COUNTER_PAGE_BYTES = 4096
+
+
+# ---------------------------------------------------------------- IPC: supervisor -> worker
+
+class Accept(Frozen, tag="accept"):
+    """A new client; its descriptor travels with the frame (SCM_RIGHTS)."""
+
+    listener: str
+    peer: str                       # "192.0.2.7:50123", or "unix"
+
+
+class ConfigUpdate(Frozen, tag="config"):
+    """The whole configuration (hoopfast.config.Config as builtins) and policy; sent first, and on every reload.
+
+    Secret references are resolved by the process that uses them, so no secret travels here.
+    """
+
+    version: int                    # rises with every accepted reload
+    config: dict[str, Any]
+    policy: dict[str, Any]
+
+
+class CatalogUpdate(Frozen, tag="catalog"):
+    """A fresh catalog snapshot of one connection (hoopfast.analysis.catalog.Catalog as builtins), or why there is none."""
+
+    connection: str
+    epoch: int
+    catalog: dict[str, Any] | None
+    error: str = ""
+
+
+class AuthReply(Frozen, tag="auth"):
+    request: int
+    identity: Identity | None = None
+    sqlstate: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+class KillSessions(Frozen, tag="kill"):
+    """End sessions that match: by id, by credential, or all of them (both empty)."""
+
+    sessions: tuple[int, ...] = ()
+    credential: str = ""
+    sqlstate: str = "57P01"
+    reason: str = ""
+
+
+class CancelKey(Frozen, tag="cancel"):
+    """Both ways: a CancelRequest that belongs to another worker."""
+
+    pid: int
+    secret: bytes
+
+
+class Decision(Frozen, tag="decision"):
+    """An approval was decided: "approved", "rejected" or "expired"."""
+
+    approval: str
+    outcome: str
+    reviewer: str = ""
+    reason: str = ""
+
+
+class ApprovalOpened(Frozen, tag="opened"):
+    """Answer to ApprovalWanted: the request is stored and announced under this id."""
+
+    request: int
+    approval: str                   # empty: it could not be stored, see error
+    url: str = ""
+    expires_at: float = 0.0
+    error: str = ""
+
+
+class Drain(Frozen, tag="drain"):
+    """Finish: idle sessions end now, busy ones after their transaction, all of them at the deadline."""
+
+    seconds: float
+    reason: str
+
+
+class Ping(Frozen, tag="ping"):
+    number: int
+
+
+# ---------------------------------------------------------------- IPC: worker -> supervisor
+
+class Hello(Frozen, tag="hello"):
+    worker: int
+    pid: int
+
+
+class Pong(Frozen, tag="pong"):
+    number: int
+    sessions: int
+
+
+class AuthWanted(Frozen, tag="auth_wanted"):
+    """The one gate for all methods: the supervisor answers with AuthReply."""
+
+    request: int
+    credential: bytes               # the password field as it came
+    user: str                       # what the startup packet asked for: a request for a role, never an identity
+    database: str
+    peer: str
+    tls: bool
+
+
+class SessionOpened(Frozen, tag="session_opened"):
+    session: int
+    identity: Identity
+    connection: str
+    database: str
+    role: str
+    peer: str
+    application: str
+    tls: bool
+    started_at: float
+
+
+class SessionClosed(Frozen, tag="session_closed"):
+    session: int
+    reason: str
+
+
+class ConnectionDone(Frozen, tag="connection_done"):
+    """An accepted client ended before it became a session (probe, cancel, refused login); frees its place."""
+
+    reason: str                     # "cancel" | "refused" | "probe" | "timeout" | "error"
+
+
+class LoginRefused(Frozen, tag="login_refused"):
+    """For the audit trail: who tried what, and the true reason (the client got a vague one)."""
+
+    user: str
+    database: str
+    peer: str
+    reason: str
+    identity: Identity | None = None
+
+
+class ApprovalWanted(Frozen, tag="approval_wanted"):
+    """A statement is parked; the supervisor stores and announces the request and answers ApprovalOpened."""
+
+    request: int
+    session: int
+    identity: Identity
+    connection: str
+    peer: str
+    application: str
+    rule: str
+    sql: str
+    parameters: tuple[str | None, ...]
+    approver_groups: tuple[str, ...]
+    approvals_needed: int
+    expires_s: float
+    role: str
+    catalog_epoch: int
+
+
+class ApprovalWithdrawn(Frozen, tag="approval_withdrawn"):
+    approval: str
+    reason: str                     # "cancelled" | "disconnected" | "session ended"
+
+
+class ApprovalUsed(Frozen, tag="approval_used"):
+    """The approved statement was released, once."""
+
+    approval: str
+
+
+class CatalogWanted(Frozen, tag="catalog_wanted"):
+    """Ask for the catalog of a connection; `changed` means DDL went through, so a cached one is stale."""
+
+    connection: str
+    changed: bool = False
+
+
+ToWorker = (
+    Accept | ConfigUpdate | CatalogUpdate | AuthReply | KillSessions | CancelKey | Decision | ApprovalOpened | Drain | Ping
+)
+ToSupervisor = (
+    Hello | Pong | AuthWanted | SessionOpened | SessionClosed | ConnectionDone | LoginRefused | ApprovalWanted
+    | ApprovalWithdrawn | ApprovalUsed | CatalogWanted | CancelKey
+)
