@@ -1,0 +1,43 @@
+"""What every test gets: the order (quick ones first), the `server` mark, and fixtures for real PostgreSQL servers.
+
+Servers start when the first test asks for one and are shared by the session; each test makes its own database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certs import Certificates
+from tests.support.postgres import PostgresServer, scratch_directory
+
+GATEWAY = Path(__file__).parent / "gateway"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if GATEWAY in item.path.parents or {"postgres", "postgres_tls"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+    items.sort(key=lambda item: item.get_closest_marker("server") is not None)
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    """A private authority with a certificate for localhost and 127.0.0.1."""
+    return Certificates(scratch_directory("certs"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """PostgreSQL 18 without TLS; SCRAM for `app`, md5 for `app_md5`, cleartext for `app_clear`, trust for `app_trust`."""
+    with PostgresServer(scratch_directory("pg")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_tls(certificates: Certificates) -> Iterator[PostgresServer]:
+    """A PostgreSQL that speaks TLS; skipped only where no such build is to be had."""
+    with PostgresServer(scratch_directory("pgtls"), tls=certificates) as server:
+        yield server
