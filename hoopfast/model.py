@@ -40,6 +40,7 @@ FLAG_ANY_ZERO = 2                   # touched, any number of output columns with
 FLAG_CATALOG = 4                    # DDL: completion raises the "catalog" event
 FLAG_COPY_OUT = 8                   # a copy plan is attached
 FLAG_SCRUB = 16                     # errors and notices of this statement are replaced by canonical ones
+FLAG_NAMES = 32                     # PREPARE, DEALLOCATE, DISCARD, DECLARE, CLOSE: what the relay knows of names is void
 
 MASK_NULL = 0
 MASK_REDACT = 1
@@ -284,3 +285,30 @@ ToSupervisor = (
     Hello | Pong | AuthWanted | SessionOpened | SessionClosed | ConnectionDone | LoginRefused | ApprovalWanted
     | ApprovalWithdrawn | ApprovalUsed | CatalogWanted | CancelKey
 )
+
+
+# ---------------------------------------------------------------- between analysis (what a statement is) and policy (what we think of it)
+
+class StatementFacts(Frozen):
+    """What one statement of a query string is and touches. Made by analysis, judged by policy.
+
+    `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in it
+    (data-modifying CTEs, EXPLAIN ANALYZE, PREPARE, COPY (...)), lower case, never empty.
+    `tables` are names as written, "schema.table" or "table".
+    """
+
+    kinds: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    unfiltered: bool = False        # an UPDATE or DELETE (or MERGE) which no column of its target restricts
+    opaque: str = ""                # why it cannot be read (DO, CALL, ...); empty when it can
+
+
+class Ruling(Frozen):
+    """What policy says of a query string: "allow", "deny" or "approve"; the first matching rule's name and reason."""
+
+    action: str
+    rule: str = ""
+    reason: str = ""
+    approver_groups: tuple[str, ...] = ()
+    approvals_needed: int = 1
+    expires_s: float = 900.0
