@@ -2,7 +2,7 @@
 
 A frame is a 4-byte big-endian length and the msgpack of one struct of `model.ToWorker` or `model.ToSupervisor`. The
 descriptor of an `Accept` travels with the first byte of its frame: the kernel never merges two messages that carry
-descriptors into one read, so descriptors arrive in the order of their frames, each no later than its frame's first byte.
+descriptors into one read, so they arrive in the order of their frames, each no later than its frame's first byte.
 Called by `supervisor/` and `worker/`; knows nothing of what the messages mean beyond "an Accept takes one descriptor".
 """
 
@@ -42,9 +42,8 @@ def pack(message: Any) -> bytes:
     """The frame of one message. InternalFault if it is larger than the receiver would take."""
     body = _encoder.encode(message)
     if len(body) > limits.IPC_FRAME_MAX_BYTES:
-        raise InternalFault(
-            f"a {type(message).__name__} of {len(body)} bytes is over the {limits.IPC_FRAME_MAX_BYTES} bytes between processes"
-        )
+        bound = limits.IPC_FRAME_MAX_BYTES
+        raise InternalFault(f"a {type(message).__name__} of {len(body)} bytes is over the {bound} bytes of IPC")
     return len(body).to_bytes(HEADER_BYTES, "big") + body
 
 
@@ -53,8 +52,8 @@ class Link:
 
     `on_message(message, fd)` gets each decoded message in order; `fd` is the descriptor of an `Accept` and from then on
     the callee's, or None for every other message (and for an Accept whose descriptor this process had no room for: the
-    client is gone, but its place must still be freed). `on_closed()` is called once, when the peer has gone or broke the
-    protocol, and not after `close()`.
+    client is gone, but its place must still be freed). `on_closed()` is called once, when the peer has gone or broken
+    the protocol, and not after `close()`.
     """
 
     def __init__(

@@ -143,7 +143,7 @@ def connect(*, config: str = "", server: str = "", token: str = "", ca: str = ""
 
 
 def admin_socket(config_path: str) -> Path:
-    """The admin socket of the gateway that runs with this file. Reads `state_dir` only: the rest may not be valid now."""
+    """The admin socket of the gateway that runs with this file. Reads `state_dir` only: the rest may be broken."""
     try:
         content = yaml.safe_load(Path(config_path).read_text())
     except OSError as failure:

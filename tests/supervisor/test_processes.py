@@ -1,0 +1,193 @@
+"""The pool with workers that do nothing: start, death, back-off, silence, descriptors, end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hoopfast import ipc, model
+from hoopfast.supervisor.processes import BACKOFF_MAX_S, Entry, Pool, Worker
+
+
+def _frames(sock: socket.socket) -> Iterator[Any]:
+    decoder = msgspec.msgpack.Decoder(model.ToWorker)
+    while True:
+        header = sock.recv(4, socket.MSG_WAITALL)
+        if len(header) < 4:
+            return
+        yield decoder.decode(sock.recv(int.from_bytes(header, "big"), socket.MSG_WAITALL))
+
+
+def polite_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+    """Says hello, counts in its page, answers pings, ends at end-of-file."""
+    with open(counters, "r+b") as page:
+        page.write(struct.pack("=QQ", 1, 5))
+    sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
+    for message in _frames(sock):
+        if isinstance(message, model.Ping):
+            sock.sendall(ipc.pack(model.Pong(number=message.number, sessions=0)))
+        elif isinstance(message, model.KillSessions):
+            os._exit(7)
+
+
+def stuck_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+    sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
+    time.sleep(60)
+
+
+def crashing_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+    os._exit(3)
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.messages: list[Any] = []
+        self.died: list[tuple[int, str]] = []
+
+    def worker_started(self, worker: Worker) -> None:
+        self.started.append(worker.index)
+
+    def worker_message(self, worker: Worker, message: Any) -> None:
+        self.messages.append(message)
+
+    def worker_died(self, worker: Worker, how: str) -> None:
+        self.died.append((worker.index, how))
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+def run(entry: Entry, tmp_path: Path, scenario: Callable[[Pool, Seen], Awaitable[None]], **options: Any) -> None:
+    @asynccontextmanager
+    async def pool() -> Any:
+        seen = Seen()
+        it = Pool(2, entry, seen, state_dir=tmp_path, **options)
+        it.start()
+        try:
+            yield it, seen
+        finally:
+            await it.stop(0.2)
+
+    async def main() -> None:
+        async with pool() as (it, seen):
+            await scenario(it, seen)
+
+    asyncio.run(main())
+
+
+def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
+        victim, other = pool.workers[0], pool.workers[1]
+        assert victim.counters.read()[:2] == [1, 5]
+        os.kill(victim.pid, signal.SIGKILL)
+        await until(lambda: seen.died == [(0, "SIGKILL")])
+        await until(lambda: 0 in pool.workers and pool.workers[0].ready)
+        assert pool.workers[0].pid != victim.pid
+        assert pool.workers[1] is other
+        assert pool.restarts == 1
+        # Totals survive the process; what was open does not.
+        await until(lambda: pool.workers[0].counters.read()[1] == 5)
+        assert pool.retired[model.COUNTERS.index("sessions_total")] == 5
+        assert pool.retired[model.COUNTERS.index("sessions_open")] == 0
+
+    run(polite_worker, tmp_path, scenario, backoff_first_s=0.01)
+
+
+def test_exit_status_is_told(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: all(w.ready for w in pool.workers.values()))
+        pool.workers[1].send(model.KillSessions())
+        await until(lambda: seen.died == [(1, "exit status 7")])
+
+    run(polite_worker, tmp_path, scenario)
+
+
+def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: pool._backoff.get(0, 0.0) >= 0.04)
+        assert pool.least_loaded() is None
+        assert len(seen.died) >= 3
+        pool._backoff[0] = 8.0
+        pool._restart_later(0, lived_s=0.5)
+        assert pool._backoff[0] == BACKOFF_MAX_S
+        pool._restarting.pop(0).cancel()
+        pool._restart_later(0, lived_s=3600.0)
+        assert pool._backoff[0] == 0.01
+
+    run(crashing_worker, tmp_path, scenario, backoff_first_s=0.01)
+
+
+def test_a_worker_whose_loop_is_stuck_is_killed(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: ("SIGKILL" in [how for _, how in seen.died]))
+
+    run(stuck_worker, tmp_path, scenario, ping_every_s=0.05, silence_max_s=0.2)
+
+
+def test_pongs_keep_a_worker_alive(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: sum(isinstance(m, model.Pong) for m in seen.messages) > 20)
+        assert seen.died == []
+
+    run(polite_worker, tmp_path, scenario, ping_every_s=0.02, silence_max_s=1.0)
+
+
+def test_clients_go_to_the_least_loaded(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
+        pool.workers[0].load = 3
+        pool.workers[1].load = 2
+        chosen = pool.least_loaded()
+        assert chosen is pool.workers[1]
+        chosen.load = 4
+        assert pool.least_loaded() is pool.workers[0]
+
+    run(polite_worker, tmp_path, scenario)
+
+
+def test_stop_ends_polite_workers_at_once_and_leaves_no_page(tmp_path: Path) -> None:
+    seen = Seen()
+
+    async def main() -> float:
+        pool = Pool(2, polite_worker, seen, state_dir=tmp_path)
+        pool.start()
+        await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
+        begun = time.monotonic()
+        await pool.stop(10.0)
+        assert not pool.workers
+        return time.monotonic() - begun
+
+    assert asyncio.run(main()) < 5.0
+    assert sorted(how for _, how in seen.died) == ["exit status 0", "exit status 0"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_drained_workers_are_not_replaced(tmp_path: Path, index: int) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
+        pool.expect_exits()
+        pool.workers[index].send(model.KillSessions())
+        await until(lambda: index not in pool.workers)
+        assert not await pool.wait_gone(0.2)
+        pool.workers[1 - index].send(model.KillSessions())
+        assert await pool.wait_gone(5.0)
+
+    run(polite_worker, tmp_path, scenario)
