@@ -63,7 +63,7 @@ def scan_frames(data, *, bint frontend, size_t limit=1 << 30):
     """(type, offset, length) of every whole frame and how many bytes they cover; ValueError on a length that cannot be."""
     cdef const uint8_t[::1] view = data
     cdef size_t n = view.shape[0], at = 0, total = 0
-    cdef uint8_t* table = FRONTEND_TAKE if frontend else BACKEND_TAKE
+    cdef uint8_t* table = &FRONTEND_TAKE[0] if frontend else &BACKEND_TAKE[0]
     found = []
     while n - at >= 5:
         if table[view[at]] == TAKE_NEVER:
