@@ -38,3 +38,29 @@ IPC_FRAME_MAX_BYTES = 64 * 1024 * 1024
 JOURNAL_SEGMENT_BYTES = 16 * 1024 * 1024
 JOURNAL_DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 RESULT_CAPTURE_DEFAULT_BYTES = 64 * 1024
+
+# Tokens and their keys (identity.md section 4). Times in seconds.
+TOKEN_LEEWAY_S = 30.0                       # clocks of provider and gateway may differ by this
+TOKEN_LIFETIME_MAX_S = 24 * 3600.0          # exp - iat, and the age of iat: longer is a password in disguise
+TOKEN_KID_MAX_CHARS = 256
+TOKEN_SUBJECT_MAX_CHARS = 255               # OpenID Connect Core, section 2
+GROUPS_MAX = 2_000
+GROUP_MAX_CHARS = 256
+KEY_SET_MAX_BYTES = 512 * 1024
+KEY_SET_MAX_KEYS = 64
+KEY_FETCH_TIMEOUT_S = 5.0                   # discovery and key set together
+KEY_FETCH_INTERVAL_S = 30.0                 # between two attempts, failures counted
+KEY_BACKOFF_MAX_S = 300.0                   # between two attempts while the provider is down
+KEY_WAIT_S = 3.0                            # how long a login waits for a running fetch
+KEY_SOFT_AGE_MIN_S = 300.0                  # refresh in the background, by Cache-Control within these bounds
+KEY_SOFT_AGE_MAX_S = 3600.0
+KEY_SOFT_AGE_DEFAULT_S = 900.0              # when the provider says nothing
+KEY_HARD_AGE_S = 24 * 3600.0                # keys older than this are not used at all
+KEY_UNKNOWN_MAX = 1_024                     # remembered unknown key ids, per issuer
+KEY_UNKNOWN_S = 300.0                       # a provider may publish a key a little after its first use
+
+# Failed logins by address: free failures a minute, then each attempt waits.
+LOGIN_FAILURES_PER_MINUTE = 10
+LOGIN_DELAY_STEP_S = 0.5
+LOGIN_DELAY_MAX_S = 5.0
+LOGIN_FAILURE_ADDRESSES_MAX = 10_000
