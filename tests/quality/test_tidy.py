@@ -26,7 +26,8 @@ NO_REGEX = ("hoopfast/analysis/", "hoopfast/policy/", "hoopfast/worker/")
 UNFINISHED = tuple(a + b for a, b in (("TO", "DO"), ("FIX", "ME"), ("XX", "X:"), ("NotImplemented", "Error")))
 ELSEWHERE = tuple(a + b for a, b in (("/wo", "rk/"), ("/op", "t/"), ("/ro", "ot/"), ("/ho", "me/"), ("hf", "venv")))
 TEXT = {
-    "", ".py", ".pyx", ".pxd", ".pxi", ".pyi", ".h", ".md", ".toml", ".yaml", ".yml", ".sh", ".sql", ".service", ".html",
+    "", ".py", ".pyx", ".pxd", ".pxi", ".pyi", ".h", ".md", ".toml", ".yaml", ".yml", ".sh", ".sql", ".service",
+    ".html",
 }
 
 

@@ -1,0 +1,265 @@
+"""A masked value never reaches the client: every format and path, and the refusals, searched for canaries."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.gateway.conftest import CANARIES
+from tests.support import wire
+from tests.support.gateway import Gateway
+
+MASKED = ("ssn", "card", "email", "salary")
+
+
+def login(gateway: Gateway, person: str = "alice") -> wire.WireClient:
+    client = wire.WireClient(gateway.port)
+    client.login(person, "shop", gateway.token(person))
+    return client
+
+
+def canaries_in(data: bytes | bytearray) -> list[str]:
+    found = [c for c in CANARIES if c.encode() in data]
+    # numeric 98765.43 in binary: base-10000 digits 9, 8765, 4300
+    if bytes.fromhex("0009223d10cc") in bytes(data):
+        found.append("98765.43 (binary)")
+    return found
+
+
+def test_text_values(gateway: Gateway) -> None:
+    with login(gateway) as client:
+        frames = client.query("SELECT id, ssn, card, email, salary, city FROM customers ORDER BY id")
+        rows = wire.rows(frames)
+        assert [r[0] for r in rows] == [b"1", b"2", b"3"]
+        assert [r[5] for r in rows] == [b"Paris", b"Rome", b"Oslo"]
+        assert rows[0][2] is not None and rows[0][2].endswith(b"1486") and b"CANARY" not in rows[0][2]
+        assert rows[0][3] is not None and b"@" in rows[0][3]
+        assert rows[0][4] is None
+        assert not canaries_in(client.received)
+
+
+FORMS = {
+    "star": "SELECT * FROM customers",
+    "alias": "SELECT c.ssn AS innocent, c.* FROM customers c",
+    "subquery": "SELECT x FROM (SELECT ssn AS x FROM customers) q",
+    "cte": "WITH q AS (SELECT ssn, salary FROM customers) SELECT * FROM q",
+    "join": "SELECT o.id, c.email FROM orders o JOIN customers c ON c.id = o.customer",
+    "table": "TABLE customers",
+    "qualified": "SELECT public.customers.ssn FROM public.customers",
+    "returning": "UPDATE customers SET note = 'n' WHERE id = 1 RETURNING *",
+    "locking": "SELECT ssn FROM customers WHERE id = 1 FOR UPDATE",
+    "ordered": "SELECT ssn FROM customers ORDER BY id LIMIT 1",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_simple(gateway: Gateway, form: str) -> None:
+    with login(gateway) as client:
+        client.query(FORMS[form])
+        assert client.status == "I"
+        assert not canaries_in(client.received)
+        assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
+
+
+@pytest.mark.parametrize("result_format", [0, 1])
+@pytest.mark.parametrize("described", ["statement", "portal", "not"])
+@pytest.mark.parametrize("form", FORMS)
+def test_extended(gateway: Gateway, form: str, described: str, result_format: int) -> None:
+    messages = {
+        "statement": [wire.describe_statement("s"), wire.bind(name="s", result_formats=[result_format])],
+        "portal": [wire.bind(name="s", result_formats=[result_format]), wire.describe_portal()],
+        "not": [wire.bind(name="s", result_formats=[result_format])],
+    }[described]
+    with login(gateway) as client:
+        client.ask(wire.parse(FORMS[form], "s"), *messages, wire.execute(), wire.SYNC)
+        assert not canaries_in(client.received)
+        client.ask(wire.bind(name="s", result_formats=[1 - result_format]), wire.execute(limit=1), wire.execute(), wire.SYNC)
+        assert not canaries_in(client.received)
+        assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
+
+
+def test_rows_still_arrive(gateway: Gateway) -> None:
+    """Masking is not refusing: plain reads of masked columns answer with all rows, in both formats."""
+    with gateway.connect("shop") as db:
+        for binary in (False, True):
+            cursor = db.cursor(binary=binary)
+            rows = cursor.execute("SELECT id, ssn, card, email, salary, born FROM customers ORDER BY id").fetchall()
+            assert [r[0] for r in rows] == [1, 2, 3]
+            assert rows[0][4] is None and str(rows[0][5]) == "1990-01-02"
+            assert rows[2][1] is None and rows[2][3] is None, "NULL stays NULL"
+
+
+def test_prepared_and_cursor(gateway: Gateway) -> None:
+    with login(gateway) as client:
+        client.query("PREPARE p AS SELECT * FROM customers WHERE id = $1")
+        client.query("EXECUTE p(1)")
+        client.query("BEGIN; DECLARE c CURSOR FOR SELECT * FROM customers; FETCH 1 FROM c; FETCH ALL FROM c; COMMIT")
+        client.query("BEGIN")
+        client.query("DECLARE d BINARY CURSOR FOR SELECT ssn, salary FROM customers")
+        client.query("FETCH ALL FROM d")
+        client.query("ROLLBACK")
+        assert not canaries_in(client.received)
+        assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
+
+
+@pytest.mark.parametrize("options", [
+    "", "(FORMAT csv)", "(FORMAT csv, HEADER, FORCE_QUOTE *)", "(FORMAT binary)", "(DELIMITER '|', NULL 'nothing')",
+    "(FORMAT csv, QUOTE '''', ESCAPE '\\')",
+])
+@pytest.mark.parametrize("source", ["customers", "customers (id, ssn)", "(SELECT * FROM customers)"])
+def test_copy(gateway: Gateway, source: str, options: str) -> None:
+    with login(gateway) as client:
+        client.query(f"COPY {source} TO STDOUT {options}")
+        assert not canaries_in(client.received)
+        assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
+
+
+def test_copy_of_the_table_arrives(gateway: Gateway) -> None:
+    with gateway.connect("shop") as db, db.cursor() as cursor:
+        with cursor.copy("COPY customers (id, ssn, city) TO STDOUT") as copy:
+            rows = list(copy.rows())
+        assert [(r[0], r[2]) for r in rows] == [("1", "Paris"), ("2", "Rome"), ("3", "Oslo")]
+
+
+ATTACKS = [
+    "SELECT upper(ssn) FROM customers",
+    "SELECT ssn || '' FROM customers",
+    "SELECT customers FROM customers",
+    "SELECT customers::text FROM customers",
+    "SELECT row_to_json(c) FROM customers c",
+    "SELECT to_jsonb(customers) FROM customers",
+    "SELECT array_agg(ssn) FROM customers",
+    "SELECT string_agg(ssn, ',') FROM customers",
+    "SELECT max(ssn), min(salary) FROM customers",
+    "SELECT ssn FROM customers UNION SELECT city FROM customers",
+    "SELECT coalesce(ssn, '') FROM customers",
+    "SELECT CASE WHEN id = 1 THEN ssn END FROM customers",
+    "SELECT (SELECT ssn FROM customers WHERE id = 1)",
+    "SELECT (c).ssn FROM (SELECT customers AS c FROM customers) q",
+    "SELECT query_to_xml('SELECT ssn FROM customers', true, true, '')",
+    "SELECT table_to_xml('customers', true, true, '')",
+    "SELECT * FROM customers WHERE ssn::int = 1",
+    "SELECT 1 FROM customers WHERE (salary / 0) > 1",
+    "SELECT cast(ssn AS int) FROM customers",
+    "INSERT INTO scratch SELECT id, ssn FROM customers RETURNING txt",
+    "CREATE TEMP TABLE t AS SELECT ssn FROM customers; SELECT * FROM t",
+    "CREATE VIEW v AS SELECT ssn AS x FROM customers; SELECT x FROM v",
+    "DO $$ BEGIN RAISE NOTICE '%', (SELECT ssn FROM customers WHERE id = 1); END $$",
+    "EXPLAIN ANALYZE SELECT * FROM customers WHERE ssn = 'CANARY' || '-SSN-ZQXJ'",
+    "SELECT pg_notify('x', ssn) FROM customers",
+    "SELECT set_config('x.y', (SELECT ssn FROM customers WHERE id = 1), false)",
+    "SELECT most_common_vals FROM pg_stats WHERE tablename = 'customers'",
+    "WITH x AS (UPDATE customers SET note = ssn RETURNING note) SELECT * FROM x",
+    "COPY (SELECT ssn || 'x' FROM customers) TO STDOUT",
+    "SELECT unnest(array(SELECT ssn FROM customers))",
+    "SELECT ssn FROM customers GROUP BY ssn HAVING count(*) > 0",
+    "VALUES ((SELECT ssn FROM customers WHERE id = 1))",
+    "SELECT lower(c.*::text) FROM customers c",
+    "SELECT xmlelement(name a, ssn) FROM customers",
+    "SELECT format('%s', ssn) FROM customers",
+    "SELECT l.x FROM customers c, LATERAL (SELECT c.ssn AS x) l",
+    "SELECT * FROM customers c NATURAL JOIN customers d",
+    "SELECT q.* FROM ROWS FROM (json_each_text((SELECT to_json(c) FROM customers c LIMIT 1))) q",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks(gateway: Gateway, attack: str) -> None:
+    """Masked or refused, simple and extended: what counts is that no canary arrives and the session is in step."""
+    with login(gateway) as client:
+        client.query("BEGIN")
+        client.query(attack)
+        client.query("ROLLBACK")
+        if ";" not in attack:
+            client.query("BEGIN")
+            client.ask(wire.parse(attack), wire.bind(result_formats=[1]), wire.describe_portal(), wire.execute(), wire.SYNC)
+            client.query("ROLLBACK")
+        assert not canaries_in(client.received)
+        assert client.status == "I"
+        assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
+
+
+def test_refusal_says_why(gateway: Gateway) -> None:
+    with gateway.connect("shop") as db:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+            db.execute("SELECT upper(ssn) FROM customers").fetchall()
+        assert "mask" in str(caught.value).lower()
+
+
+def test_refusal_in_a_transaction_fails_it(gateway: Gateway) -> None:
+    with psycopg.connect(gateway.dsn("shop")) as db:
+        db.execute("SELECT 1")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.execute("SELECT upper(ssn) FROM customers")
+        assert db.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            db.execute("SELECT 1")
+        db.rollback()
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_refusal_in_a_pipeline(gateway: Gateway) -> None:
+    with login(gateway) as client:
+        frames = client.ask(
+            wire.parse("SELECT 1"), wire.bind(), wire.execute(),
+            wire.parse("SELECT upper(ssn) FROM customers"), wire.bind(), wire.execute(),
+            wire.parse("SELECT 2"), wire.bind(), wire.execute(), wire.SYNC,
+        )
+        assert [f["C"] for f in wire.errors(frames)] == ["42501"]
+        assert wire.rows(frames) == [[b"1"]], "what stood before the refusal ran, what came after did not"
+        assert client.status == "I"
+
+
+def test_another_identity_sees_more(gateway: Gateway) -> None:
+    with gateway.connect("shop", "dora") as db:
+        row = db.execute("SELECT email, ssn FROM customers WHERE id = 1").fetchone()
+        assert row is not None
+        assert row[0] == "canary.zqxj@example.org"
+        assert "CANARY" not in str(row[1])
+    with gateway.connect("shop", "alice") as db:
+        row = db.execute("SELECT email, ssn FROM customers WHERE id = 1").fetchone()
+        assert row is not None and "canary" not in row[0]
+
+
+def test_asyncpg_sees_masks_in_binary(gateway: Gateway) -> None:
+    async def run() -> None:
+        db = await asyncpg.connect(
+            host="127.0.0.1", port=gateway.port, user="alice", database="shop", password=gateway.token("alice"), ssl=False
+        )
+        try:
+            rows = await db.fetch("SELECT ssn, card, email, salary, city FROM customers ORDER BY id")
+            assert [r["city"] for r in rows] == ["Paris", "Rome", "Oslo"]
+            assert rows[0]["salary"] is None
+            assert not [c for c in CANARIES if c in str(rows)]
+        finally:
+            await db.close()
+
+    asyncio.run(run())
+
+
+def test_errors_do_not_carry_values(gateway: Gateway) -> None:
+    with login(gateway) as client:
+        for statement in (
+            "INSERT INTO customers (id, name, ssn) VALUES (1, 'x', 'y')",
+            "UPDATE customers SET id = 2 WHERE id = 1",
+            "ALTER TABLE customers ADD CONSTRAINT u UNIQUE (card)",
+            "SELECT ssn::date FROM customers",
+        ):
+            client.query("BEGIN")
+            client.query(statement)
+            client.query("ROLLBACK")
+        assert not canaries_in(client.received)
+
+
+def test_masks_in_odd_pieces(gateway: Gateway) -> None:
+    """The same bytes whatever the boundaries: a proxy cuts both directions into random pieces."""
+    with login(gateway) as client:
+        whole = client.query("SELECT * FROM customers ORDER BY id")
+    with wire.SplittingProxy(gateway.port) as proxy, wire.WireClient(proxy.port) as client:
+        client.login("alice", "shop", gateway.token("alice"))
+        for _ in range(5):
+            assert client.query("SELECT * FROM customers ORDER BY id") == whole
+        assert not canaries_in(client.received)
