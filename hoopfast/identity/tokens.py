@@ -234,7 +234,7 @@ def _check_times(claims: dict[str, Any], now: float) -> None:
     issued, expires = _time(claims, "iat"), _time(claims, "exp")
     leeway = limits.TOKEN_LEEWAY_S
     if expires <= now - leeway:
-        raise AuthenticationFailed("expired", f"the token expired at {_clock(expires)}", hint=HINT)
+        raise AuthenticationFailed("expired", f"the token expired at {clock_text(expires)}", hint=HINT)
     if issued > now + leeway or ("nbf" in claims and _time(claims, "nbf") > now + leeway):
         raise AuthenticationFailed(
             "not_yet_valid",
@@ -258,7 +258,8 @@ def _time(claims: dict[str, Any], name: str) -> float:
     return float(value)
 
 
-def _clock(moment: float) -> str:
+def clock_text(moment: float) -> str:
+    """A moment (unix seconds) as people read it in an error."""
     return datetime.fromtimestamp(max(moment, 0.0), UTC).strftime("%H:%M UTC on %Y-%m-%d")
 
 
