@@ -162,7 +162,7 @@ def iter_frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def parse_fields(body: bytes) -> dict[str, str]:
-    """Fields of an ErrorResponse or NoticeResponse by their one-letter names; the last one wins, unknown ones are kept."""
+    """Fields of an ErrorResponse or NoticeResponse by their one-letter names; unknown ones are kept."""
     fields: dict[str, str] = {}
     at = 0
     while at < len(body) and body[at] != 0:
