@@ -21,6 +21,8 @@ STATEMENT_MAX_BYTES = 16 * 1024 * 1024
 PARSE_INLINE_MAX_BYTES = 8 * 1024
 # Parse of touched statements in sessions with masks (the analyser walks them in Python).
 ANALYSE_MAX_BYTES = 1024 * 1024
+# Nodes of one syntax tree: an INSERT of 16 MiB has about three million, which is a second of walking.
+ANALYSE_MAX_NODES = 4_000_000
 
 # Any other client message that the relay looks into (Bind, FunctionCall).
 CLIENT_MESSAGE_MAX_BYTES = 256 * 1024 * 1024

@@ -1,0 +1,121 @@
+"""SQL text to syntax trees, by PostgreSQL's own grammar (libpg_query). Called by the worker's verdict desk.
+
+Only pglast's JSON call is used: it releases the GIL and answers trees that are too deep with an error, where
+`pglast.parse_sql` holds the GIL and crashes the process. Every failure is an `Unparsable`, so nothing passes unread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+from pglast.parser import ParseError, parse_sql_json, scan
+
+from hoopfast import limits
+
+
+class Unparsable(Exception):
+    """The text cannot be read. `position` counts characters from 1, as in ErrorResponse; 0 when there is none."""
+
+    def __init__(self, sqlstate: str, reason: str, position: int = 0, hint: str = "") -> None:
+        super().__init__(reason)
+        self.sqlstate = sqlstate
+        self.reason = reason
+        self.position = position
+        self.hint = hint
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """One statement: the tag of its tree ("SelectStmt"), the tree as builtins, and its own slice of the text."""
+
+    tag: str
+    node: dict[str, Any]
+    text: str
+
+
+TOO_COMPLEX = "the statement is nested too deeply to be analysed"
+SIMPLIFY = "Split the statement, or write long chains of operators as IN (...) or ANY (...)."
+
+
+def decode(raw: bytes) -> str:
+    """The text of a client message. Raises Unparsable 54000 (too long) and 22021 (not UTF-8, or a NUL inside)."""
+    if len(raw) > limits.STATEMENT_MAX_BYTES:
+        raise Unparsable("54000", f"the statement is longer than {limits.STATEMENT_MAX_BYTES} bytes")
+    try:
+        sql = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unparsable("22021", f"the statement is not valid UTF-8 at byte {error.start}") from None
+    if "\0" in sql:
+        raise Unparsable("22021", "the statement holds a NUL byte", sql.index("\0") + 1)
+    return sql
+
+
+def parse(sql: str) -> tuple[Statement, ...]:
+    """The statements of a query string, in order; none for an empty one. Raises Unparsable, and nothing else."""
+    if len(sql) > limits.STATEMENT_MAX_BYTES:
+        raise Unparsable("54000", f"the statement is longer than {limits.STATEMENT_MAX_BYTES} bytes")
+    if "\0" in sql:
+        raise Unparsable("22021", "the statement holds a NUL byte", sql.index("\0") + 1)
+    try:
+        tree = orjson.loads(parse_sql_json(sql))
+        return _statements(sql, tree["stmts"])
+    except ParseError as error:
+        message = str(error.args[0]) if error.args else "syntax error"
+        if "stack depth" in message or "memory" in message:
+            raise Unparsable("54001", TOO_COMPLEX, hint=SIMPLIFY) from None
+        offset = error.args[1] if len(error.args) > 1 else None
+        raise Unparsable("42601", message, (len(sql) if offset is None else int(offset)) + 1) from None
+    except UnicodeError:
+        raise Unparsable("22021", "the statement is not valid UTF-8") from None
+    except Exception:  # noqa: BLE001 - depth errors of the decoder differ by version; each of them has to refuse
+        raise Unparsable("54001", TOO_COMPLEX, hint=SIMPLIFY) from None
+
+
+def _statements(sql: str, entries: list[dict[str, Any]]) -> tuple[Statement, ...]:
+    raw = sql.encode("utf-8")
+    found = []
+    for entry in entries:
+        ((tag, node),) = entry["stmt"].items()
+        start = entry.get("stmt_location", 0)
+        length = entry.get("stmt_len", 0) or len(raw) - start
+        found.append(Statement(tag, node, raw[start : start + length].decode("utf-8").strip()))
+    return tuple(found)
+
+
+def first_parenthesis(sql: str) -> str | None:
+    """What stands between the first "(" of `sql` and the ")" that closes it, by PostgreSQL's own lexer; None if nothing does."""
+    try:
+        tokens = scan(sql)
+    except Exception:  # noqa: BLE001 - the caller refuses what cannot be cut out
+        return None
+    depth = 0
+    start = 0
+    for token in tokens:
+        if token.name == "ASCII_40":
+            depth += 1
+            if depth == 1:
+                start = token.end + 1
+        elif token.name == "ASCII_41":
+            depth -= 1
+            if depth == 0:
+                return sql[start : token.start]
+    return None
+
+
+def identifiers(sql: str) -> frozenset[str] | None:
+    """The names and keywords in a piece of SQL or PL/pgSQL, folded as the server folds them; None if it cannot be read."""
+    try:
+        tokens = scan(sql)
+    except Exception:  # noqa: BLE001 - the caller treats the piece as opaque
+        return None
+    names = set()
+    for token in tokens:
+        if token.name in ("UIDENT", "USCONST"):
+            return None
+        piece = sql[token.start : token.end + 1]
+        if token.name == "IDENT" and piece.startswith('"'):
+            names.add(piece[1:-1].replace('""', '"'))
+        elif token.name == "IDENT" or token.kind != "NO_KEYWORD":
+            names.add(piece.lower())
+    return frozenset(names)
