@@ -19,9 +19,9 @@ SHOP = (
         id int PRIMARY KEY, name text NOT NULL, email text, ssn text, card varchar(30), salary numeric, city text,
         born date, note text)""",
     """INSERT INTO customers VALUES
-        (1, 'Ada', 'canary.zqxj@example.org', 'CANARY-SSN-ZQXJ', '4539-CANARY-1486', 98765.43, 'Paris', '1990-01-02', ''),
-        (2, 'Bo', 'canary.zqxj@example.org', '078-05-1120', '4539-CANARY-1486', 98765.43, 'Rome', '1991-02-03', NULL),
-        (3, 'Cy', NULL, NULL, NULL, NULL, 'Oslo', NULL, 'z')""",
+    (1, 'Ada', 'canary.zqxj@example.org', 'CANARY-SSN-ZQXJ', '4539-CANARY-1486', 98765.43, 'Paris', '1990-01-02', 'x'),
+    (2, 'Bo', 'canary.zqxj@example.org', '078-05-1120', '4539-CANARY-1486', 98765.43, 'Rome', '1991-02-03', NULL),
+    (3, 'Cy', NULL, NULL, NULL, NULL, 'Oslo', NULL, 'z')""",
     "CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, item text, price numeric(10,2))",
     "INSERT INTO orders (customer, item, price) SELECT 1 + i % 3, 'item ' || i, i * 1.5 FROM generate_series(1, 100) i",
     "CREATE TABLE scratch (id int, txt text)",

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.gateway import Gateway, wait_until
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, binaries
 
 VALUES = [
     42, 2**40, 1.5, "ä€𝄞", b"\x00\xff", True, None, dt.date(2024, 2, 29), decimal.Decimal("12345.678900"),
@@ -148,61 +148,61 @@ def test_a_late_cancel_hits_nothing(gateway: Gateway) -> None:
 
 def test_large_objects_use_function_calls(gateway: Gateway) -> None:
     """libpq's lo_* functions are the one client of FunctionCall that everybody has."""
-    with psycopg.connect(gateway.dsn("shop")) as db:
-        libpq = psycopg.pq.__impl__
-        if libpq != "binary" and libpq != "c" and libpq != "python":
-            pytest.skip("unknown psycopg implementation")
-        library = _libpq()
-        if library is None:
-            pytest.skip("no shared libpq to call lo_* from")
-        conn = library.PQconnectdb(gateway.dsn("shop").encode())
-        try:
-            assert library.PQstatus(conn) == 0, library.PQerrorMessage(conn)
-            library.PQclear(library.PQexec(conn, b"BEGIN"))
-            oid = library.lo_creat(conn, 0x60000)
-            assert oid > 0, library.PQerrorMessage(conn)
-            fd = library.lo_open(conn, oid, 0x60000)
-            assert library.lo_write(conn, fd, b"through the gateway", 19) == 19
-            assert library.lo_lseek(conn, fd, 0, 0) == 0
-            buffer = ctypes.create_string_buffer(64)
-            assert library.lo_read(conn, fd, buffer, 64) == 19
-            assert buffer.raw[:19] == b"through the gateway"
-            assert library.lo_unlink(conn, oid) == 1
-            library.PQclear(library.PQexec(conn, b"COMMIT"))
-        finally:
-            library.PQfinish(conn)
+    library = _libpq()
+    conn = library.PQconnectdb(gateway.dsn("shop").encode())
+    try:
+        assert library.PQstatus(conn) == 0, library.PQerrorMessage(conn)
+        library.PQclear(library.PQexec(conn, b"BEGIN"))
+        oid = library.lo_creat(conn, 0x60000)
+        assert oid > 0, library.PQerrorMessage(conn)
+        fd = library.lo_open(conn, oid, 0x60000)
+        assert library.lo_write(conn, fd, b"through the gateway", 19) == 19
+        assert library.lo_lseek(conn, fd, 0, 0) == 0
+        buffer = ctypes.create_string_buffer(64)
+        assert library.lo_read(conn, fd, buffer, 64) == 19
+        assert buffer.raw[:19] == b"through the gateway"
+        assert library.lo_unlink(conn, oid) == 1
+        library.PQclear(library.PQexec(conn, b"COMMIT"))
+    finally:
+        library.PQfinish(conn)
 
 
-def _libpq() -> ctypes.CDLL | None:
-    from tests.support.postgres import binaries
+def _libpq() -> ctypes.CDLL:
+    """The libpq that came with the server, with the types of what the test calls."""
+    found = [path for pattern in ("../lib/libpq.so*", "../../../*.libs/libpq-*") for path in binaries().glob(pattern)]
+    library = ctypes.CDLL(str(sorted(found)[0].resolve()))
+    pointer, text, integer = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    signatures: dict[str, tuple[object, list[object]]] = {
+        "PQconnectdb": (pointer, [text]),
+        "PQexec": (pointer, [pointer, text]),
+        "PQerrorMessage": (text, [pointer]),
+        "PQstatus": (integer, [pointer]),
+        "PQclear": (None, [pointer]),
+        "PQfinish": (None, [pointer]),
+        "lo_creat": (ctypes.c_uint, [pointer, integer]),
+        "lo_open": (integer, [pointer, ctypes.c_uint, integer]),
+        "lo_write": (integer, [pointer, integer, text, ctypes.c_size_t]),
+        "lo_read": (integer, [pointer, integer, text, ctypes.c_size_t]),
+        "lo_lseek": (integer, [pointer, integer, integer, integer]),
+        "lo_unlink": (integer, [pointer, ctypes.c_uint]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
 
-    for pattern in ("../lib/libpq.so*", "../../../*.libs/libpq*"):
-        for path in sorted(binaries().glob(pattern)):
-            try:
-                library = ctypes.CDLL(str(path.resolve()))
-            except OSError:
-                continue
-            for name in ("PQconnectdb", "PQexec", "PQerrorMessage"):
-                getattr(library, name).restype = ctypes.c_void_p if name != "PQerrorMessage" else ctypes.c_char_p
-            library.PQconnectdb.argtypes = [ctypes.c_char_p]
-            library.PQexec.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-            for name in ("PQfinish", "PQstatus", "PQclear", "PQerrorMessage"):
-                getattr(library, name).argtypes = [ctypes.c_void_p]
-            library.lo_creat.argtypes = [ctypes.c_void_p, ctypes.c_int]
-            library.lo_open.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
-            library.lo_write.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
-            library.lo_read.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
-            library.lo_lseek.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-            library.lo_unlink.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-            return library
-    return None
+
+def arguments(gateway: Gateway) -> dict[str, object]:
+    """Of asyncpg.connect and create_pool."""
+    return {
+        "host": "127.0.0.1", "port": gateway.port, "user": "alice", "database": "shop", "ssl": False,
+        "password": gateway.token("alice"),
+    }
 
 
 def test_asyncpg(gateway: Gateway) -> None:
     async def run() -> None:
-        db = await asyncpg.connect(
-            host="127.0.0.1", port=gateway.port, user="alice", database="shop", password=gateway.token("alice"), ssl=False
-        )
+        db = await asyncpg.connect(**arguments(gateway))
         try:
             assert await db.fetchval("SELECT $1::int + 1", 41) == 42
             statement = await db.prepare("SELECT id, item, price FROM orders WHERE id = ANY($1::int[])")
@@ -231,10 +231,7 @@ def test_asyncpg(gateway: Gateway) -> None:
 
 def test_asyncpg_pool(gateway: Gateway) -> None:
     async def run() -> None:
-        async with asyncpg.create_pool(
-            host="127.0.0.1", port=gateway.port, user="alice", database="shop", ssl=False, min_size=2, max_size=8,
-            password=gateway.token("alice"),
-        ) as pool:
+        async with asyncpg.create_pool(min_size=2, max_size=8, **arguments(gateway)) as pool:
             got = await asyncio.gather(*(pool.fetchval("SELECT $1::int", i) for i in range(100)))
             assert got == list(range(100))
 
@@ -266,7 +263,7 @@ def test_many_sessions(gateway: Gateway) -> None:
 
 
 def test_sessions_close_upstream(gateway: Gateway, postgres: PostgresServer, shop: str) -> None:
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{shop}' AND usename = 'app' AND query LIKE '%leak%'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{shop}' AND usename = 'app' AND query ~ 'leak'"
     with gateway.connect("shop") as db:
         db.execute("SELECT 'leak'")
     with postgres.connect() as direct:

@@ -76,7 +76,8 @@ def test_extended(gateway: Gateway, form: str, described: str, result_format: in
     with login(gateway) as client:
         client.ask(wire.parse(FORMS[form], "s"), *messages, wire.execute(), wire.SYNC)
         assert not canaries_in(client.received)
-        client.ask(wire.bind(name="s", result_formats=[1 - result_format]), wire.execute(limit=1), wire.execute(), wire.SYNC)
+        other = wire.bind(name="s", result_formats=[1 - result_format])
+        client.ask(other, wire.execute(limit=1), wire.execute(), wire.SYNC)
         assert not canaries_in(client.received)
         assert wire.rows(client.query("SELECT 1")) == [[b"1"]]
 
@@ -175,7 +176,8 @@ def test_attacks(gateway: Gateway, attack: str) -> None:
         client.query("ROLLBACK")
         if ";" not in attack:
             client.query("BEGIN")
-            client.ask(wire.parse(attack), wire.bind(result_formats=[1]), wire.describe_portal(), wire.execute(), wire.SYNC)
+            binary = wire.bind(result_formats=[1])
+            client.ask(wire.parse(attack), binary, wire.describe_portal(), wire.execute(), wire.SYNC)
             client.query("ROLLBACK")
         assert not canaries_in(client.received)
         assert client.status == "I"
@@ -227,7 +229,8 @@ def test_another_identity_sees_more(gateway: Gateway) -> None:
 def test_asyncpg_sees_masks_in_binary(gateway: Gateway) -> None:
     async def run() -> None:
         db = await asyncpg.connect(
-            host="127.0.0.1", port=gateway.port, user="alice", database="shop", password=gateway.token("alice"), ssl=False
+            host="127.0.0.1", port=gateway.port, user="alice", database="shop", ssl=False,
+            password=gateway.token("alice"),
         )
         try:
             rows = await db.fetch("SELECT ssn, card, email, salary, city FROM customers ORDER BY id")
