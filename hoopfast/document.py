@@ -309,10 +309,12 @@ def _mismatch(info: types.Type, raw: Any) -> str:
     alternatives = info.types if isinstance(info, types.UnionType) else (info,)
     names: list[str] = []
     for t in alternatives:
+        if isinstance(t, types.NoneType):
+            continue
         names += sorted(map(str, t.values)) if isinstance(t, types.LiteralType) else [_NAMES[type(t)]]
     got = {str: "text", int: "a number", float: "a number", bool: "true or false", dict: "a mapping", list: "a list"}
     quote = "; put it in quotes" if "text" in names and isinstance(raw, int | float) else ""
-    return f"must be {_any_of([n for n in names if n != 'null'])}, not {got[type(raw)]}{quote}"
+    return f"must be {_any_of(names)}, not {got[type(raw)]}{quote}"
 
 
 def _any_of(words: list[str]) -> str:

@@ -1,0 +1,119 @@
+"""Names as policy.yaml writes them: `*` patterns, columns and tables with SQL's quoting. Used by source and snapshot."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAME_MAX_BYTES: Final = 63              # PostgreSQL cuts longer names, so such a pattern would never match
+
+
+class Glob:
+    """A text in which `*` stands for anything. Everything else, brackets too, stands for itself."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pattern: str) -> None:
+        self.pieces = pattern.split("*")
+
+    @property
+    def anything(self) -> bool:
+        return len(self.pieces) > 1 and not any(self.pieces)
+
+    def matches(self, text: str) -> bool:
+        first, *middle = self.pieces
+        if not middle:
+            return text == first
+        last = middle.pop()
+        if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for piece in middle:
+            at = text.find(piece, at, end)
+            if at < 0:
+                return False
+            at += len(piece)
+        return True
+
+
+def split_name(text: str) -> tuple[str, ...]:
+    """`schema.table` as its parts, with double quotes as in SQL: `"a.b".c` has two. Raises ValueError with the reason.
+
+    Upper case needs quotes: SQL would fold it, and a mask that silently means another column would leak.
+    """
+    parts: list[str] = []
+    rest = text
+    while True:
+        if rest.startswith('"'):
+            part, rest = _quoted(rest)
+        else:
+            end = rest.find(".")
+            part, rest = (rest, "") if end < 0 else (rest[:end], rest[end:])
+            if '"' in part or any(c.isspace() for c in part):
+                raise ValueError("must have double quotes around a whole part, as in public.\"Order Items\"")
+            if part != part.lower():
+                raise ValueError("must be lower case; a name that really has capitals stands in double quotes")
+        if not part or len(part.encode()) > NAME_MAX_BYTES:
+            raise ValueError(f"has a part that is empty or longer than PostgreSQL's {NAME_MAX_BYTES} bytes")
+        parts.append(part)
+        if not rest:
+            return tuple(parts)
+        if not rest.startswith("."):
+            raise ValueError("must have a dot after a part in double quotes")
+        rest = rest[1:]
+
+
+def _quoted(text: str) -> tuple[str, str]:
+    """The part that begins with a double quote, and what follows it."""
+    at = 1
+    while True:
+        at = text.find('"', at)
+        if at < 0:
+            raise ValueError("has a double quote that is not closed")
+        if text[at + 1:at + 2] != '"':
+            return text[1:at].replace('""', '"'), text[at + 1:]
+        at += 2
+
+
+class Tables:
+    """The `tables` of a rule, asked with names as a statement writes them."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._patterns: list[tuple[Glob, Glob]] = []
+        self._exact: set[tuple[str, str]] = set()
+        self._anywhere: set[str] = set()
+        for name in names:
+            schema, table = (["*", *split_name(name)])[-2:]
+            if "*" in table or "*" in schema.strip("*"):
+                self._patterns.append((Glob(schema), Glob(table)))
+            elif "*" in schema:
+                self._anywhere.add(table)
+            else:
+                self._exact.add((schema, table))
+        self._bare = self._anywhere | {table for _, table in self._exact}
+
+    def may_mean(self, written: str) -> bool:
+        """Whether the name can be one of ours: without a schema it can stand for any. For rules that restrict."""
+        if "." not in written:
+            return written in self._bare or any(table.matches(written) for _, table in self._patterns)
+        return any(self._has(schema, table) for schema, table in _readings(written))
+
+    def must_mean(self, written: str) -> bool:
+        """Whether the name cannot be anything else than one of ours. For rules that allow.
+
+        A name without schema only counts where the rule does not care about schemas: search_path decides what it is.
+        """
+        if "." not in written:
+            return written in self._anywhere or any(
+                schema.anything and table.matches(written) for schema, table in self._patterns)
+        schema, _, table = written.partition(".")
+        return "." not in table and self._has(schema, table)
+
+    def _has(self, schema: str, table: str) -> bool:
+        return (schema, table) in self._exact or table in self._anywhere or any(
+            schemas.matches(schema) and tables.matches(table) for schemas, tables in self._patterns)
+
+
+def _readings(written: str) -> list[tuple[str, str]]:
+    """Every way to read a dotted name as (schema, table): a part may hold dots itself, or a database stand in front."""
+    parts = written.split(".")
+    return [(".".join(parts[:i]), ".".join(parts[i:])) for i in range(1, len(parts))] + [(parts[-2], parts[-1])]

@@ -1,0 +1,267 @@
+"""policy.yaml as frozen structs: who may enter, what is masked, which statements are held back.
+
+`load_policy` reports every problem of the file at once. The structs say what was written, `snapshot` what it means.
+Called by the supervisor on start and reload, by `hoopfast check`, and by workers through `from_builtins`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from hoopfast import document, model, units
+from hoopfast.config import Section
+from hoopfast.errors import ConfigError
+from hoopfast.policy.kinds import KINDS
+from hoopfast.policy.patterns import Glob, split_name
+
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+Keep = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+KEEP_DEFAULT: Final = 4
+EXPIRES_MAX_S: Final = 7 * 86400.0
+
+
+class People(Section, frozen=True, kw_only=True):
+    """Anybody who is in one of the groups or is one of the users. `*` in a name stands for anything."""
+
+    groups: Names = ()
+    users: Names = ()
+
+
+class Access(Section, frozen=True, kw_only=True):
+    connections: Names
+    groups: Names = ()
+    users: Names = ()
+    action: Literal["allow", "deny"] = "allow"
+
+
+class Partial(Section, frozen=True, kw_only=True):
+    keep: Keep = KEEP_DEFAULT                       # characters left at the end
+
+
+class Constant(Section, frozen=True, kw_only=True):
+    value: str | int                                # as PostgreSQL would print it
+
+
+class Form(Section, frozen=True, kw_only=True):
+    """The long form of a mask: `with: {partial: {keep: 4}}`."""
+
+    partial: Partial | None = None
+    constant: Constant | None = None
+
+
+class Mask(Section, frozen=True, kw_only=True):
+    columns: Names                                  # schema.table.column
+    with_: Literal["redact", "null", "email", "partial", "hash", "constant"] | Form | None = msgspec.field(name="with")
+    keep: Keep | None = None                        # of partial
+    value: str | int | None = None                  # of constant
+    unless: People | None = None                    # these see the true value
+    connections: Names = ()                         # empty: all
+
+
+class When(Section, frozen=True, kw_only=True):
+    """All conditions that are written must hold; `{}` holds always."""
+
+    statements: Names = ()                          # words of hoopfast.policy.kinds
+    tables: Names = ()                              # schema.table or table, with *
+    unfiltered: bool | None = None                  # an UPDATE, DELETE or MERGE that nothing restricts
+    opaque: bool | None = None                      # code that cannot be read: DO, CALL, FunctionCall
+    connections: Names = ()
+    groups: Names = ()
+    users: Names = ()
+
+
+class Approvers(Section, frozen=True, kw_only=True):
+    groups: Names
+    count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 1
+
+
+class Rule(Section, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    when: When
+    action: Literal["allow", "deny", "approve"]
+    approvers: Approvers | None = None
+    expires: str = ""                               # how long a request waits; default 15m
+    reason: str = ""                                # shown to the person
+
+
+class Policy(Section, frozen=True, kw_only=True):
+    access: tuple[Access, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+EXPIRES_DEFAULT: Final = "15m"
+
+
+def load_policy(path: Path, connections: Collection[str] | None = None) -> Policy:
+    """Read and judge a policy file. Raises ConfigError with every problem.
+
+    `connections` are the names in the configuration; None leaves out the check that the policy's names exist.
+    """
+    report = document.Report(str(path))
+    return _judged(document.read(Path(path), report), report, connections)
+
+
+def parse_policy(text: str, file: str, connections: Collection[str] | None = None) -> Policy:
+    """Like `load_policy`, of a text; `file` is the name that problems show."""
+    report = document.Report(file)
+    return _judged(document.parse(text, report), report, connections)
+
+
+def to_builtins(policy: Policy) -> dict[str, Any]:
+    """Plain dicts and lists, for the link to the workers and the policy history."""
+    result: dict[str, Any] = msgspec.to_builtins(policy)
+    return result
+
+
+def from_builtins(data: dict[str, Any]) -> Policy:
+    """The inverse of `to_builtins`; types are checked, rules are not (the sender did)."""
+    return msgspec.convert(data, Policy)
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema of the file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Policy)}
+
+
+def mask_spec(mask: Mask) -> model.MaskSpec:
+    """What the relay does with the column; the key of a hash is added by the snapshot."""
+    name, keep, value = _mask_parts(mask)
+    return model.MaskSpec(
+        kind=model.MASK_NAMES.index(name),
+        keep=(KEEP_DEFAULT if keep is None else keep) if name == "partial" else 0,
+        constant=str(value).encode() if name == "constant" and value is not None else b"",
+    )
+
+
+def _mask_parts(mask: Mask) -> tuple[str, int | None, str | int | None]:
+    """(kind, keep, value) from either form. `with: null` without quotes means the kind "null"."""
+    if mask.with_ is None:
+        return "null", mask.keep, mask.value
+    if isinstance(mask.with_, str):
+        return mask.with_, mask.keep, mask.value
+    if mask.with_.partial:
+        return "partial", mask.with_.partial.keep, mask.value
+    return "constant", mask.keep, mask.with_.constant.value if mask.with_.constant else None
+
+
+# ---------------------------------------------------------------- rules beyond the types
+
+def _judged(raw: Any, report: document.Report, connections: Collection[str] | None) -> Policy:
+    policy = document.decode(Policy, raw, report, {
+        People: _check_people,
+        Access: functools.partial(_check_access, connections),
+        Mask: functools.partial(_check_mask, connections),
+        When: functools.partial(_check_when, connections),
+        Rule: _check_rule,
+        Policy: _check_policy,
+    })
+    if policy is None or report.problems:
+        raise ConfigError(report.problems)
+    return policy
+
+
+def _check_people(people: People, path: str, report: document.Report) -> None:
+    if not people.groups and not people.users and not report.touches(path):
+        report.add(path, "names nobody: write `groups` or `users`")
+
+
+def _check_access(known: Collection[str] | None, access: Access, path: str, report: document.Report) -> None:
+    if not access.groups and not access.users and not report.touches(f"{path}.groups") \
+            and not report.touches(f"{path}.users"):
+        report.add(path, 'names nobody: write `groups` or `users` (groups: ["*"] means everybody in any group, '
+                   'users: ["*"] everybody)')
+    _check_connections(known, access.connections, path, report)
+
+
+def _check_connections(
+    known: Collection[str] | None, names: tuple[str, ...], path: str, report: document.Report,
+) -> None:
+    for i, name in enumerate(names if known is not None else ()):
+        glob = Glob(name)
+        if not any(glob.matches(other) for other in known or ()):
+            listed = ", ".join(sorted(known or ())) or "none"
+            report.add(f"{path}.connections[{i}]", f"the configuration has no connection {name} (it has: {listed})")
+
+
+def _check_mask(known: Collection[str] | None, mask: Mask, path: str, report: document.Report) -> None:
+    _check_connections(known, mask.connections, path, report)
+    seen: set[tuple[str, ...]] = set()
+    for i, column in enumerate(mask.columns):
+        where = f"{path}.columns[{i}]"
+        try:
+            parts = split_name(column)
+        except ValueError as e:
+            report.add(where, str(e))
+            continue
+        if len(parts) != 3:
+            report.add(where, "must be schema.table.column")
+        elif "*" in column:
+            report.add(where, "cannot be a pattern: name each column, so that none is masked by accident or forgotten")
+        elif parts in seen:
+            report.add(where, "stands twice in this list")
+        seen.add(parts)
+    if report.touches(f"{path}.with"):
+        return
+    if isinstance(mask.with_, Form) and bool(mask.with_.partial) == bool(mask.with_.constant):
+        report.add(f"{path}.with", "must be one of the short words, {partial: {keep: 4}} or {constant: {value: ...}}")
+        return
+    name, _, value = _mask_parts(mask)
+    short = not isinstance(mask.with_, Form)
+    if mask.keep is not None and not (name == "partial" and short):
+        report.add(f"{path}.keep", "belongs to `with: partial`")
+    if mask.value is not None and not (name == "constant" and short):
+        report.add(f"{path}.value", "belongs to `with: constant`")
+    if name == "constant" and value is None and not report.touches(f"{path}.value"):
+        report.add(path, "`with: constant` needs `value`")
+
+
+def _check_when(known: Collection[str] | None, when: When, path: str, report: document.Report) -> None:
+    for i, word in enumerate(when.statements):
+        if word not in KINDS:
+            likely = difflib.get_close_matches(word.lower().replace(" ", "_"), sorted(KINDS), n=1)
+            hint = f"; did you mean {likely[0]}?" if likely else " (docs/policy.md lists them)"
+            report.add(f"{path}.statements[{i}]", f"{word} is not a kind of statement{hint}")
+    for i, name in enumerate(when.tables):
+        try:
+            if len(split_name(name)) > 2:
+                report.add(f"{path}.tables[{i}]", "must be schema.table or table")
+        except ValueError as e:
+            report.add(f"{path}.tables[{i}]", str(e))
+    _check_connections(known, when.connections, path, report)
+
+
+def _check_rule(rule: Rule, path: str, report: document.Report) -> None:
+    if report.touches(f"{path}.action"):
+        return
+    if rule.action == "approve":
+        if rule.approvers is None and not report.touches(f"{path}.approvers"):
+            report.add(path, "`action: approve` needs `approvers: {groups: [...]}`")
+    elif rule.action:
+        for name in ("approvers", "expires"):
+            if getattr(rule, name):
+                report.add(f"{path}.{name}", f"belongs to `action: approve`, not to `{rule.action}`")
+    if rule.expires:
+        try:
+            seconds = units.duration_s(rule.expires)
+        except ValueError as e:
+            report.add(f"{path}.expires", str(e))
+        else:
+            if not 1 <= seconds <= EXPIRES_MAX_S:
+                report.add(f"{path}.expires", "must be from 1s to 7d")
+
+
+def _check_policy(policy: Policy, path: str, report: document.Report) -> None:
+    seen: set[str] = set()
+    for rule in policy.rules:
+        if rule.name in seen:
+            report.add(f"{path}.rules", f"two rules have the same name: {rule.name}")
+        seen.add(rule.name)
