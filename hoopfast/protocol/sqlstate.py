@@ -10,6 +10,7 @@ from typing import Final
 FEATURE_NOT_SUPPORTED: Final = "0A000"
 PROTOCOL_VIOLATION: Final = "08P01"
 CONNECTION_UNABLE: Final = "08001"              # sqlclient_unable_to_establish_sqlconnection
+CONNECTION_REJECTED: Final = "08004"             # sqlserver_rejected_establishment_of_sqlconnection
 CONNECTION_FAILURE: Final = "08006"
 CHARACTER_NOT_IN_REPERTOIRE: Final = "22021"
 INVALID_PARAMETER_VALUE: Final = "22023"
