@@ -170,7 +170,7 @@ def test_large_objects_use_function_calls(gateway: Gateway) -> None:
 def _libpq() -> ctypes.CDLL:
     """The libpq that came with the server, with the types of what the test calls."""
     found = [path for pattern in ("../lib/libpq.so*", "../../../*.libs/libpq-*") for path in binaries().glob(pattern)]
-    library = ctypes.CDLL(str(sorted(found)[0].resolve()))
+    library = ctypes.CDLL(str(min(found).resolve()))
     pointer, text, integer = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures: dict[str, tuple[object, list[object]]] = {
         "PQconnectdb": (pointer, [text]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -163,7 +164,7 @@ def test_upstream_refuses(gateway: Gateway, connection: str) -> None:
         assert client.read_frame().kind == "R"
         client.send(wire.frame("p", gateway.token().encode() + b"\0"))
         error = refusal(client)
-        assert error["C"] not in {"28P01"}, "the person's own credential was fine"
+        assert error["C"] != "28P01", "the person's own credential was fine"
         assert b"wrong-upstream-password" not in client.received
     assert "wrong-upstream-password" not in gateway.log_text()
     still_works(gateway)
@@ -207,11 +208,11 @@ def test_statement_too_long_keeps_the_session(gateway: Gateway) -> None:
 
 def test_deep_and_odd_statements_harm_nobody(gateway: Gateway) -> None:
     with gateway.connect("shop") as db:
-        for text in ("SELECT " + "(" * 20_000 + "1", "SELECT 1" + "+1" * 60_000, "SELECT '\x01\x7f", "", ";;", "--", "/*"):
-            try:
+        deep = ["SELECT " + "(" * 20_000 + "1", "SELECT 1" + "+1" * 60_000]
+        for text in [*deep, "SELECT '\x01\x7f", "", ";;", "--", "/*"]:
+            with contextlib.suppress(psycopg.errors.Error):
                 db.execute(text)
-            except psycopg.Error as error:
-                assert error.sqlstate, text[:20]
+            assert not db.closed, text[:20]
         assert db.execute("SELECT 1").fetchone() == (1,)
     still_works(gateway)
 
@@ -246,6 +247,7 @@ def test_the_password_never_leaves(gateway: Gateway, postgres: PostgresServer) -
 
 @pytest.mark.parametrize("role", ["app", "app_md5", "app_clear", "app_trust"])
 def test_upstream_authentication(issuer: TestIssuer, postgres: PostgresServer, shop: str, role: str) -> None:
-    with Gateway(issuer, {"shop": upstream_of(postgres, shop, user=role)}, config={"listen": {"workers": 1}}) as running:
+    one = {"listen": {"workers": 1}}
+    with Gateway(issuer, {"shop": upstream_of(postgres, shop, user=role)}, config=one) as running:
         with running.connect("shop") as db:
             assert db.execute("SELECT current_user").fetchone() == (role,)

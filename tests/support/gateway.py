@@ -222,6 +222,25 @@ class Gateway:
                     samples[bare] = samples.get(bare, 0.0) + float(value)
         return samples
 
+    def approvals(self, state: str = "waiting") -> list[dict[str, Any]]:
+        """Requests in a state, newest first."""
+        with self.admin() as api:
+            answer = api.get("/approvals", params={"state": state}).raise_for_status().json()
+        found: list[dict[str, Any]] = answer["approvals"] if isinstance(answer, dict) else answer
+        return found
+
+    def wait_approval(self, text: str, timeout: float = 15.0) -> dict[str, Any]:
+        """The waiting request whose statement contains `text`."""
+        def find() -> list[dict[str, Any]]:
+            return [row for row in self.approvals() if text in row["sql"]]
+
+        return wait_until(find, f"an approval request for {text!r}", timeout)[0]  # type: ignore[no-any-return]
+
+    def decide(self, approval: str, verb: str, person: str, reason: str = "") -> httpx.Response:
+        """`verb`: approve | reject, by `person` with a token of theirs."""
+        with self.admin(self.token(person)) as api:
+            return api.post(f"/approvals/{approval}/{verb}", json={"reason": reason})
+
     # ---------------------------------------------------------------- processes
 
     @property
