@@ -13,15 +13,17 @@ from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment
 
 # Values that must never be seen by somebody they are masked for. Long and odd, so that a match is never chance.
-CANARIES = ("078-05-1120", "CANARY-SSN-ZQXJ", "canary.zqxj@example.org", "4539-CANARY-1486", "98765.43")
+CANARIES = ("078-05-1120", "CANARY-SSN-ZQXJ", "canary.zqxj@example.org", "4539-CANARY-1486", "98765.43", "+1-CANARY-555", "193584726")
 SHOP = (
     """CREATE TABLE customers (
         id int PRIMARY KEY, name text NOT NULL, email text, ssn text, card varchar(30), salary numeric, city text,
-        born date, note text)""",
+        born date, note text, phone text, badge int)""",
     """INSERT INTO customers VALUES
-    (1, 'Ada', 'canary.zqxj@example.org', 'CANARY-SSN-ZQXJ', '4539-CANARY-1486', 98765.43, 'Paris', '1990-01-02', 'x'),
-    (2, 'Bo', 'canary.zqxj@example.org', '078-05-1120', '4539-CANARY-1486', 98765.43, 'Rome', '1991-02-03', NULL),
-    (3, 'Cy', NULL, NULL, NULL, NULL, 'Oslo', NULL, 'z')""",
+    (1, 'Ada', 'canary.zqxj@example.org', 'CANARY-SSN-ZQXJ', '4539-CANARY-1486', 98765.43, 'Paris', '1990-01-02', 'x',
+        '+1-CANARY-555', 193584726),
+    (2, 'Bo', 'canary.zqxj@example.org', '078-05-1120', '4539-CANARY-1486', 98765.43, 'Rome', '1991-02-03', NULL,
+        '+1-CANARY-555', 193584726),
+    (3, 'Cy', NULL, NULL, NULL, NULL, 'Oslo', NULL, 'z', NULL, NULL)""",
     "CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, item text, price numeric(10,2))",
     "INSERT INTO orders (customer, item, price) SELECT 1 + i % 3, 'item ' || i, i * 1.5 FROM generate_series(1, 100) i",
     "CREATE TABLE scratch (id int, txt text)",
@@ -33,6 +35,8 @@ SHOP_POLICY: dict[str, Any] = {
         {"columns": ["public.customers.card"], "with": {"partial": {"keep": 4}}},
         {"columns": ["public.customers.email"], "with": "email", "unless": {"groups": ["support-leads"]}},
         {"columns": ["public.customers.salary"], "with": "null"},
+        {"columns": ["public.customers.phone"], "with": {"constant": {"value": "+00 000"}}},
+        {"columns": ["public.customers.badge"], "with": "hash"},
     ],
     "rules": [
         {
