@@ -1,4 +1,4 @@
-"""Names as policy.yaml writes them: `*` patterns, columns and tables with SQL's quoting. Used by source and snapshot."""
+"""Names as policy.yaml writes them: `*` patterns, columns and tables with SQL's quoting.."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def split_name(text: str) -> tuple[str, ...]:
             end = rest.find(".")
             part, rest = (rest, "") if end < 0 else (rest[:end], rest[end:])
             if '"' in part or any(c.isspace() for c in part):
-                raise ValueError("must have double quotes around a whole part, as in public.\"Order Items\"")
+                raise ValueError('must have double quotes around a whole part, as in public."Order Items"')
             if part != part.lower():
                 raise ValueError("must be lower case; a name that really has capitals stands in double quotes")
         if not part or len(part.encode()) > NAME_MAX_BYTES:
