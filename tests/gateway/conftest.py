@@ -13,7 +13,10 @@ from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment
 
 # Values that must never be seen by somebody they are masked for. Long and odd, so that a match is never chance.
-CANARIES = ("078-05-1120", "CANARY-SSN-ZQXJ", "canary.zqxj@example.org", "4539-CANARY-1486", "98765.43", "+1-CANARY-555", "193584726")
+CANARIES = (
+    "078-05-1120", "CANARY-SSN-ZQXJ", "canary.zqxj@example.org", "4539-CANARY-1486", "98765.43", "+1-CANARY-555",
+    "193584726",
+)
 SHOP = (
     """CREATE TABLE customers (
         id int PRIMARY KEY, name text NOT NULL, email text, ssn text, card varchar(30), salary numeric, city text,

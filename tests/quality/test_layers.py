@@ -30,8 +30,11 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "analysis": (2.0, ("hoopfast.analysis",)),
     "identity": (2.0, ("hoopfast.identity",)),
     "audit": (2.0, ("hoopfast.audit",)),
-    "audit effects": (3.0, ("hoopfast.audit.shipper", "hoopfast.audit.sinks", "hoopfast.audit.search")),
+    "audit effects": (
+        3.0, ("hoopfast.audit.shipper", "hoopfast.audit.streams", "hoopfast.audit.sinks", "hoopfast.audit.search"),
+    ),
     "net": (3.0, ("hoopfast.net",)),
+    "store rows": (2.0, ("hoopfast.store.rows",)),
     "store": (3.0, ("hoopfast.store",)),
     "control": (3.0, ("hoopfast.control",)),
     "ipc": (3.0, ("hoopfast.ipc",)),
