@@ -6,6 +6,18 @@ Parts, from the bottom up; each may use those above it, never those below:
 
 include "_wire/vocabulary.pyx"   # constants, C library, OpenSSL and native.h declarations
 include "_wire/buffer.pyx"       # growable byte buffers
+include "_wire/maskvalues.pyx"   # reading and writing values of PostgreSQL types
+include "_wire/mask.pyx"         # one cell -> its masked form
+include "_wire/copymask.pyx"     # one COPY row -> its masked form
 include "_wire/tls.pyx"          # OpenSSL on a descriptor
 include "_wire/frame.pyx"        # lengths checked before they are believed
 include "_wire/journal.pyx"      # append-only mapped segments
+include "_wire/statement.pyx"    # contexts, verdicts and their cache, row plans
+include "_wire/session.pyx"      # legs, reply queue, names, sending
+include "_wire/queue.pyx"        # commands in, events out
+include "_wire/records.pyx"      # what a session writes into the journal
+include "_wire/frontend.pyx"     # client bytes -> upstream
+include "_wire/rows.pyx"         # row descriptions and rows -> masked
+include "_wire/backend.pyx"      # upstream bytes -> client
+include "_wire/loop.pyx"         # the epoll thread
+include "_wire/api.pyx"          # Relay, as Python sees it

@@ -28,7 +28,7 @@ cdef extern from *:
 cdef extern from "<errno.h>" nogil:
     int errno
     enum:
-        EAGAIN, EWOULDBLOCK, EINTR
+        EAGAIN, EINTR
 
 cdef extern from "<time.h>" nogil:
     enum:

@@ -1,0 +1,485 @@
+# Upstream bytes -> client. Every frame is matched with the head of the reply queue, the only order there is.
+
+
+cdef const uint8_t* error_field(const uint8_t* p, size_t total, uint8_t code, size_t* n) noexcept nogil:
+    """One field of an ErrorResponse or NoticeResponse frame, or NULL."""
+    cdef const uint8_t* end = p + total
+    cdef const uint8_t* at = p + 5
+    cdef const uint8_t* nul
+    while at < end and at[0] != 0:
+        nul = cstring_end(at + 1, end)
+        if nul == NULL:
+            return NULL
+        if at[0] == code:
+            n[0] = nul - at - 1
+            return at + 1
+        at = nul + 1
+    return NULL
+
+
+cdef bint harmless_class(const uint8_t* c) noexcept nogil:
+    """SQLSTATE classes whose messages name objects and states, never values of rows."""
+    cdef const char* classes = "425755405308252634350A3D3F"
+    cdef int i = 0
+    while classes[i]:
+        if classes[i] == c[0] and classes[i + 1] == c[1]:
+            return True
+        i += 2
+    return False
+
+
+cdef int scrubbed_error(State* r, Session* s, const uint8_t* p, size_t total, const uint8_t** out, size_t* out_len) noexcept nogil:
+    """A canonical ErrorResponse in the arena: severity, SQLSTATE, and a message without values. -1: memory is short."""
+    cdef size_t n = 0, at = 5
+    cdef const uint8_t* f
+    cdef uint8_t* w = arena_take(r, s, total + 160)
+    cdef const char* withheld = "error text withheld: the statement touches masked columns"
+    cdef const char* keep = "SVCMP"
+    cdef bint harmless
+    cdef int i
+    if w == NULL:
+        return -1
+    f = error_field(p, total, c'C', &n)
+    harmless = f != NULL and n == 5 and harmless_class(f)
+    w[0] = c'E'
+    for i in range(5):
+        f = error_field(p, total, <uint8_t>keep[i], &n)
+        if keep[i] == c'M' and not harmless:
+            f = <const uint8_t*>withheld
+            n = strlen(withheld)
+        if f == NULL or (keep[i] == c'C' and n != 5) or (keep[i] == c'P' and not harmless):
+            continue
+        w[at] = <uint8_t>keep[i]
+        memcpy(w + at + 1, f, n)
+        w[at + 1 + n] = 0
+        at += n + 2
+    w[at] = 0
+    at += 1
+    hf_put_be32(w + 1, <uint32_t>(at - 1))
+    count(r, C_SCRUBBED, 1)
+    out[0] = w
+    out_len[0] = at
+    return 0
+
+
+cdef void keep_error(Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """The error's fields, as the client gets them, for the outcome record."""
+    if e.error_body == NULL and total - 5 <= 65536:
+        e.error_body = copy_bytes(p + 5, total - 5)
+        e.error_len = <uint32_t>(total - 5) if e.error_body != NULL else 0
+
+
+cdef void drop_to_sync(State* r, Session* s) noexcept nogil:
+    """An extended-protocol error: the server answers nothing before the next Sync. Names entered since are taken back."""
+    cdef uint32_t last = s.head, i
+    cdef Reply* e
+    while last != s.tail and reply_at(s, last).kind != REPLY_SYNC:
+        last += 1
+    i = last
+    while i != s.head:
+        i -= 1
+        e = reply_at(s, i)
+        if e.kind == REPLY_PARSE and e.named != NULL:
+            names_remove(&s.statements, e.named)
+        elif e.kind == REPLY_BIND and e.named != NULL:
+            names_remove(&s.portals, e.named)
+        elif (e.kind == REPLY_DESCRIBE_STATEMENT or e.kind == REPLY_DESCRIBE_PORTAL) and e.named != NULL:
+            e.named.describe_sent = False
+        if i != s.head and e.seq and (e.kind == REPLY_EXECUTE or e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION):
+            put_outcome(r, s, e, c'K')
+    s.copy_in = False
+    if last == s.tail:
+        s.swallow = True
+    while s.head != s.tail and s.head != last:
+        reply_clear(reply_at(s, s.head))
+        s.head += 1
+
+
+cdef void probe_done(State* r, Session* s) noexcept nogil:
+    cdef Message* m = message_new(EVENT_PROBE, s.id)
+    if m == NULL:
+        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
+        return
+    m.serial = s.probe_serial
+    m.x = s.probe
+    memset(&s.probe, 0, sizeof(Buffer))
+    s.probing = False
+    post(r, m)
+
+
+cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
+    cdef Reply* e = reply_head(s)
+    cdef const uint8_t* out = p
+    cdef size_t out_len = total, n = 0
+    cdef const uint8_t* f = error_field(p, total, c'V', &n)
+    if f != NULL and n == 5 and (memcmp(f, b"FATAL", 5) == 0 or memcmp(f, b"PANIC", 5) == 0):
+        s.upstream_fatal = True
+    if e == NULL:
+        to_client(r, s, p, total)
+        return
+    if e.whom == FOR_PROBE:
+        if buffer_put(&s.probe, p, total) < 0:
+            s.client.broken = True
+        if s.probe_to_sync:
+            drop_to_sync(r, s)
+            s.swallow = False
+        else:
+            # The server now skips to the client's Sync, as it would have done for the statement itself.
+            drop_to_sync(r, s)
+            s.swallow = False
+            s.probe_failed = True
+            probe_done(r, s)
+        return
+    if e.whom == FOR_REFUSAL:
+        out = e.stmt.error
+        out_len = e.stmt.error_len
+    elif context_masked(s.ctx):
+        f = error_field(p, total, c'C', &n)
+        if restricted(s, e.stmt) or f == NULL or n != 5 or memcmp(f, b"23", 2) == 0:
+            if scrubbed_error(r, s, p, total, &out, &out_len) < 0:
+                s.client.broken = True
+                return
+    if e.whom == FOR_REFUSAL and e.refused:
+        return
+    to_client(r, s, out, out_len)
+    keep_error(e, out, out_len)
+    if e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION or e.kind == REPLY_SYNC:
+        e.error = 1
+        e.refused = 1
+        s.copy_in = False
+        return
+    if e.whom == FOR_REFUSAL:
+        # The arena copy: the entry's statement may be freed with it before the gather is flushed.
+        flush_session(r, s)
+    capture_flush(r, s)
+    if e.kind == REPLY_EXECUTE or e.kind == REPLY_PARSE or e.kind == REPLY_BIND:
+        put_outcome(r, s, e, c'E')
+    elif e.kind == REPLY_DESCRIBE_PORTAL and e.whom == FOR_US and s.head + 1 != s.tail:
+        put_outcome(r, s, reply_at(s, s.head + 1), c'E')
+    drop_to_sync(r, s)
+
+
+cdef void command_tag(Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """Keep the tag (several of one simple Query joined by `; `), cut at what the entry holds."""
+    cdef size_t n = total - 6, have = e.tag_len
+    if have and have + 2 <= sizeof(e.tag):
+        memcpy(e.tag + have, b"; ", 2)
+        have += 2
+    if n > sizeof(e.tag) - have:
+        n = sizeof(e.tag) - have
+    memcpy(e.tag + have, p + 5, n)
+    e.tag_len = <uint8_t>(have + n)
+
+
+cdef void raise_catalog(State* r, Session* s, const Statement* x) noexcept nogil:
+    cdef Message* m
+    if x != NULL and x.flags & FLAG_CATALOG:
+        m = message_new(EVENT_CATALOG, s.id)
+        post(r, m)
+
+
+cdef int back_complete(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """CommandComplete, EmptyQueryResponse, PortalSuspended. -1: does not fit the queue."""
+    cdef uint8_t how = c'C'
+    if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
+        return -1
+    to_client(r, s, p, total)
+    if p[0] == c'C' and total > 6:
+        command_tag(e, p, total)
+    if e.kind == REPLY_QUERY:
+        plan_release(e.plan)
+        e.plan = NULL
+        e.copy_state = 0
+        return 0
+    if p[0] == c's':
+        how = c'S'
+    capture_flush(r, s)
+    put_outcome(r, s, e, how)
+    raise_catalog(r, s, e.stmt)
+    reply_pop(s)
+    return 0
+
+
+cdef void maybe_kill(State* r, Session* s) noexcept nogil:
+    """An idle session that was told to end does so now."""
+    cdef uint8_t* w
+    if not s.kill_when_idle or s.parked or replies(s) or s.status != c'I' or s.upstream.pass_left:
+        return
+    w = arena_take(r, s, buffer_used(&s.kill_frame))
+    if w != NULL:
+        memcpy(w, s.kill_frame.data + s.kill_frame.start, buffer_used(&s.kill_frame))
+        to_client(r, s, w, buffer_used(&s.kill_frame))
+    session_close(r, s, "killed")
+
+
+cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    if e == NULL or total != 6 or (e.kind != REPLY_QUERY and e.kind != REPLY_SYNC and e.kind != REPLY_FUNCTION):
+        return -1
+    s.status = p[5]
+    s.last_active_ns = r.now_ns
+    if e.whom == FOR_PROBE:
+        reply_pop(s)
+        probe_done(r, s)
+        return 0
+    if e.whom == FOR_REFUSAL and not e.refused:
+        return -1
+    to_client(r, s, p, total)
+    if e.kind != REPLY_SYNC:
+        capture_flush(r, s)
+        put_outcome(r, s, e, c'E' if e.error else c'C')
+        raise_catalog(r, s, e.stmt)
+        s.copy_in = False
+        if e.whom == FOR_REFUSAL:
+            flush_session(r, s)
+    count(r, C_TRANSACTIONS, 1)
+    reply_pop(s)
+    if s.status == c'I' and s.portals.count > 4:
+        names_sweep(&s.portals)
+    if not replies(s):
+        replies_shrink(s)
+    if s.kill_when_idle:
+        maybe_kill(r, s)
+    return 0
+
+
+cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """CopyInResponse, CopyOutResponse. -1: does not fit."""
+    cdef uint32_t i
+    cdef Reply* later
+    if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
+        return -1
+    if p[0] == c'H':
+        if context_masked(s.ctx) and e.stmt.flags & FLAG_TOUCHED and e.stmt.copy == NULL:
+            return -1
+        e.copy_state = 0
+        to_client(r, s, p, total)
+        return 0
+    s.copy_in = True
+    i = s.head + 1
+    while i != s.tail:
+        later = reply_at(s, i)
+        if later.kind == REPLY_COPY_END:
+            s.copy_in = False           # the client was ahead of us and has already ended its data
+            break
+        if later.kind == REPLY_SYNC:
+            later.kind = REPLY_COPY_END     # read by the server inside COPY, and ignored there
+        i += 1
+    to_client(r, s, p, total)
+    return 0
+
+
+cdef int back_parameter(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
+    """ParameterStatus. In masked sessions the lexer's settings are pinned: server and gateway must agree on literals."""
+    cdef const uint8_t* name_nul = cstring_end(p + 5, p + total)
+    cdef const uint8_t* value
+    cdef size_t n
+    if name_nul == NULL:
+        return -1
+    value = name_nul + 1
+    n = p + total - value
+    if context_masked(s.ctx):
+        if name_nul - p - 5 == 27 and memcmp(p + 5, b"standard_conforming_strings", 27) == 0 and (
+                n != 3 or memcmp(value, b"on", 3) != 0):
+            return -1
+        if name_nul - p - 5 == 15 and memcmp(p + 5, b"client_encoding", 15) == 0 and (
+                n != 5 or memcmp(value, b"UTF8", 5) != 0):
+            return -1
+    to_client(r, s, p, total)
+    return 0
+
+
+cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """RowDescription, NoData, ParameterDescription. -1: does not fit (or the session was ended)."""
+    cdef uint8_t type = p[0]
+    if e == NULL:
+        return -1
+    if type == c'T' and e.kind == REPLY_QUERY and e.whom == FOR_CLIENT:
+        if described(r, s, e, p, total) < 0:
+            return 0
+        to_client(r, s, p, total)
+        capture_add(r, s, e, p, total)
+        return 0
+    if e.kind != REPLY_DESCRIBE_STATEMENT and (e.kind != REPLY_DESCRIBE_PORTAL or type == c't'):
+        return -1
+    if type == c'T' and described(r, s, e, p, total) < 0:
+        return 0
+    if type == c'n' and e.named != NULL and not e.named.stale:
+        e.named.described = True
+    if e.whom == FOR_CLIENT:
+        to_client(r, s, p, total)
+    elif e.whom == FOR_PROBE and buffer_put(&s.probe, p, total) < 0:
+        return -1
+    if type != c't':
+        reply_pop(s)
+    return 0
+
+
+cdef int back_settled(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """ParseComplete, BindComplete, CloseComplete."""
+    cdef uint8_t kind = REPLY_PARSE if p[0] == c'1' else (REPLY_BIND if p[0] == c'2' else REPLY_CLOSE)
+    cdef bint probe_ends
+    if e == NULL or e.kind != kind or e.whom == FOR_REFUSAL:
+        return -1
+    if e.named != NULL:
+        if kind == REPLY_CLOSE:
+            names_remove(&s.statements, e.named)
+            names_remove(&s.portals, e.named)
+        else:
+            names_settle(e.named)
+    if e.whom == FOR_CLIENT:
+        to_client(r, s, p, total)
+    probe_ends = e.whom == FOR_PROBE and kind == REPLY_CLOSE and not s.probe_to_sync
+    reply_pop(s)
+    if probe_ends:
+        probe_done(r, s)
+    return 0
+
+
+cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
+    """One whole frame; -1 when it fits neither the protocol nor the queue."""
+    cdef uint8_t type = p[0]
+    cdef Reply* e = reply_head(s)
+    if type == c'Z':
+        return back_ready(r, s, e, p, total)
+    if type == c'C' or type == c'I' or type == c's':
+        return back_complete(r, s, e, p, total)
+    if type == c'1' or type == c'2' or type == c'3':
+        return back_settled(r, s, e, p, total)
+    if type == c'T' or type == c'n' or type == c't':
+        return back_describe(r, s, e, p, total)
+    if type == c'E':
+        back_error(r, s, p, total)
+        return 0
+    if type == c'S':
+        return back_parameter(r, s, p, total)
+    if type == c'G' or type == c'H':
+        return back_copy_start(r, s, e, p, total)
+    if type == c'N':
+        if e != NULL and (restricted(s, e.stmt) or e.whom == FOR_REFUSAL):
+            count(r, C_SCRUBBED, 1)
+            return 0
+        to_client(r, s, p, total)
+        return 0
+    if type == c'A' or type == c'c':
+        to_client(r, s, p, total)
+        return 0
+    return -1
+
+
+cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t total, size_t* taken) noexcept nogil:
+    """DataRow, CopyData, FunctionCallResponse at p (n bytes there). 1 taken, 0 wait for all of it, -1 does not fit."""
+    cdef Reply* e = reply_head(s)
+    cdef uint8_t type = p[0]
+    cdef size_t k
+    if e == NULL or e.whom != FOR_CLIENT:
+        return -1
+    if type == c'D':
+        if e.kind == REPLY_EXECUTE and context_masked(s.ctx):
+            if e.plan == NULL and rows_known(e):
+                e.plan = rows_plan(s, e)
+                if e.plan != NULL:
+                    e.plan.refs += 1
+            elif e.plan == NULL and e.stmt.flags & FLAG_TOUCHED:
+                return -1
+        elif e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
+            return -1
+        if e.plan != NULL and e.plan.n_items:
+            if total > r.row_max:
+                end_session(r, s, "54000", "a row with masked columns is larger than the gateway's limit", "protocol")
+                return 0
+            if n < total:
+                return 0
+            e.rows += 1
+            taken[0] = total
+            masked_row(r, s, e, p, total)
+            return 1
+        e.rows += 1
+    elif type == c'd':
+        if e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
+            return -1
+        if e.stmt.copy != NULL:
+            if total > r.row_max:
+                end_session(r, s, "54000", "a row with masked columns is larger than the gateway's limit", "protocol")
+                return 0
+            if n < total:
+                return 0
+            e.rows += 1
+            taken[0] = total
+            masked_copy(r, s, e, p, total)
+            return 1
+        e.rows += 1
+    elif e.kind != REPLY_FUNCTION:
+        return -1
+    k = total if total < n else n
+    e.bytes += total
+    to_client(r, s, p, k)
+    capture_add(r, s, e, p, k)
+    s.upstream.pass_left = total - k
+    taken[0] = k
+    return 1
+
+
+cdef void put_injected(State* r, Session* s) noexcept nogil:
+    """Frames of ours (approval notices) go between two messages."""
+    cdef size_t n = buffer_used(&s.inject)
+    cdef uint8_t* w
+    if n == 0 or s.upstream.pass_left:
+        return
+    w = arena_take(r, s, n)
+    if w == NULL:
+        return
+    memcpy(w, s.inject.data + s.inject.start, n)
+    buffer_free(&s.inject)
+    to_client(r, s, w, n)
+
+
+cdef size_t back_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcept nogil:
+    """Handle upstream bytes; returns how many were taken. The rest waits in upstream.pending."""
+    cdef Leg* leg = &s.upstream
+    cdef size_t at = 0, total = 0, k
+    cdef uint8_t take
+    cdef Reply* e
+    cdef int got
+    leg.need = 0
+    while at < n and not s.closing and not s.client.broken:
+        if leg.pass_left:
+            k = n - at if n - at < leg.pass_left else leg.pass_left
+            to_client(r, s, p + at, k)
+            e = reply_head(s)
+            if e != NULL:
+                capture_add(r, s, e, p + at, k)
+            leg.pass_left -= k
+            at += k
+            continue
+        if buffer_used(&s.inject):
+            put_injected(r, s)
+        if n - at < 5:
+            break
+        take = BACKEND_TAKE[p[at]]
+        if take == TAKE_NEVER or frame_length(p + at, 0x40000000, &total) < 0:
+            contradiction(r, s)
+            break
+        if take == TAKE_STREAM:
+            k = 0
+            got = back_stream(r, s, p + at, n - at, total, &k)
+            if got < 0:
+                contradiction(r, s)
+                break
+            if got == 0:
+                leg.need = total
+                break
+            at += k
+            continue
+        if total > r.row_max:
+            contradiction(r, s)
+            break
+        if n - at < total:
+            leg.need = total
+            break
+        if back_frame(r, s, p + at, total) < 0:
+            contradiction(r, s)
+            break
+        at += total
+    if buffer_used(&s.inject) and not leg.pass_left and not s.closing:
+        put_injected(r, s)
+    return at
