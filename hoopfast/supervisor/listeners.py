@@ -27,7 +27,8 @@ FAREWELLS_MAX = 256
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-Take = Callable[[str, str, int], str]       # (listener, peer, fd) -> "" when taken, else why not (the fd stays ours)
+# (listener, peer, fd) -> None when taken, else SQLSTATE and message of the refusal (the descriptor stays ours)
+Take = Callable[[str, str, int], tuple[str, str] | None]
 
 
 def bind(address: str) -> list[socket.socket]:
@@ -170,14 +171,14 @@ class Listener:
             return
         peer = _name(where) if self._tcp else "unix"
         refusal = self._take(self.name, peer, client.fileno())
-        if refusal:
-            self._refuse(client, refusal)
-        else:
+        if refusal is None:
             client.detach()
+        else:
+            self._refuse(client, *refusal)
 
-    def _refuse(self, client: socket.socket, message: str) -> None:
+    def _refuse(self, client: socket.socket, sqlstate: str, message: str) -> None:
         try:
-            client.send(fatal("53300", message))
+            client.send(fatal(sqlstate, message))
             # Closing with its startup packet unread would reset the connection and lose the message.
             client.shutdown(socket.SHUT_WR)
         except OSError:

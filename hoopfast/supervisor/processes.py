@@ -16,13 +16,16 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 from hoopfast import model
 from hoopfast.ipc import Link
+from hoopfast.supervisor.state_dir import hold_workers_lock
 
 log = logging.getLogger("hoopfast.supervisor.processes")
 
@@ -45,10 +48,19 @@ class PoolEvents(Protocol):
     def worker_died(self, worker: Worker, how: str) -> None: ...
 
 
-class Worker:
-    """One live worker process. `index` is its slot, which its successor takes over; `load` is what it has accepted."""
+def start_fork_server(preload: tuple[str, ...]) -> None:
+    """Start the process that workers are forked from, with these modules imported; before any loop or thread exists."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
+    forkserver.ensure_running()
 
-    def __init__(self, index: int, process: BaseProcess, counters: CounterPage, now: float) -> None:
+
+class Worker:
+    """One live worker process. `index` is its slot, which its successor takes over; `load` is what it has accepted.
+
+    `boot_after` is the wall clock in ns just before it was started: no journal of its own is older.
+    """
+
+    def __init__(self, index: int, process: BaseProcess, counters: CounterPage, now: float, boot_after: int) -> None:
         self.index = index
         self.process = process
         self.counters = counters
@@ -59,6 +71,7 @@ class Worker:
         self.ready = False          # it has said Hello
         self.started_at = now
         self.heard_at = now
+        self.boot_after = boot_after
         self.dead = False
 
     def send(self, message: Any, fd: int | None = None) -> None:
@@ -121,7 +134,6 @@ class Pool:
         events: PoolEvents,
         *,
         state_dir: Path,
-        preload: tuple[str, ...] = (),
         ping_every_s: float = PING_EVERY_S,
         silence_max_s: float = SILENCE_MAX_S,
         backoff_first_s: float = BACKOFF_FIRST_S,
@@ -145,7 +157,6 @@ class Pool:
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
         (state_dir / "run").mkdir(mode=0o700, exist_ok=True)
 
     # ------------------------------------------------------------ life
@@ -174,6 +185,11 @@ class Pool:
         except TimeoutError:
             return False
         return True
+
+    def is_live(self, index: int, boot: int) -> bool:
+        """Whether the worker process that started at `boot` (wall clock, ns) still runs. From any thread."""
+        worker = self.workers.get(index)
+        return worker is not None and boot >= worker.boot_after
 
     def expect_exits(self) -> None:
         """From now on, a worker that exits is not replaced."""
@@ -207,9 +223,10 @@ class Pool:
             name=f"hoopfast-worker-{index}",
             daemon=True,
         )
+        boot_after = time.time_ns()
         try:
             process.start()
-            worker = Worker(index, process, counters, self._loop.time())
+            worker = Worker(index, process, counters, self._loop.time(), boot_after)
         except (OSError, EOFError):
             # No memory, no processes, a dead fork server: the next try starts a new one.
             log.exception("worker %d could not be started", index)
@@ -310,4 +327,5 @@ def _run_worker(entry: Entry, index: int, ipc_socket: socket.socket, counters_pa
     # Ctrl-C and systemd's SIGTERM reach the whole process group; the supervisor alone decides how to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hold_workers_lock(state_dir)
     entry(index, ipc_socket, counters_path, state_dir)

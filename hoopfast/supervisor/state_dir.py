@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 
 from hoopfast.errors import ConfigError, Problem
@@ -17,6 +18,8 @@ MASK_KEY_BYTES = 32
 MASK_KEY_NAME = "mask.key"
 JOURNAL_NAME = "journal"
 LOCK_NAME = "lock"
+WORKERS_LOCK = "run/workers.lock"   # every worker holds it, shared, for as long as it lives
+ORPHANS_S = 15.0
 
 
 class StateDir:
@@ -30,6 +33,8 @@ class StateDir:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _insist_private(path)
             self._lock = _lock(path / LOCK_NAME)
+            (path / "run").mkdir(mode=0o700, exist_ok=True)
+            _wait_for_orphans(path / WORKERS_LOCK)
             self.journal.mkdir(mode=0o700, exist_ok=True)
         except OSError as failure:
             said = f"cannot be used: {failure.strerror or failure} ({failure.filename or path})"
@@ -62,6 +67,31 @@ def _lock(path: Path) -> int:
         raise _problem(f"{path.parent} is in use by another gateway, process {holder}; stop it first") from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _wait_for_orphans(path: Path) -> None:
+    """Workers of a gateway that was killed end by themselves; their journals are final only when they have."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + ORPHANS_S
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    what = f"workers of an earlier gateway still run and hold {path}; end them first (fuser {path})"
+                    raise _problem(what) from None
+                time.sleep(0.05)
+    finally:
+        os.close(descriptor)
+
+
+def hold_workers_lock(state_dir: str) -> int:
+    """For a worker process: take part in the lock until the process ends. Returns the descriptor."""
+    descriptor = os.open(Path(state_dir) / WORKERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
 
 

@@ -52,9 +52,8 @@ def test_accepted_clients_are_handed_over(kind: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         taken: list[tuple[str, str, int]] = []
 
-        def take(listener: str, peer: str, fd: int) -> str:
+        def take(listener: str, peer: str, fd: int) -> None:
             taken.append((listener, peer, fd))
-            return ""
 
         sock = bind("127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path}/s")[0]
         listener = Listener(sock, take)
@@ -83,7 +82,7 @@ def test_a_full_house_says_so_to_a_client_that_has_spoken(tmp_path: Path) -> Non
     async def scenario() -> None:
         before = len(os.listdir("/proc/self/fd"))
         sock = bind("127.0.0.1:0")[0]
-        listener = Listener(sock, lambda *_: "too many")
+        listener = Listener(sock, lambda *_: ("53300", "too many"))
         listener.start()
         assert isinstance(listener.address, tuple)
         reader, writer = await asyncio.open_connection(*listener.address)
@@ -139,9 +138,8 @@ def test_out_of_descriptors_backs_off_and_comes_back(monkeypatch: pytest.MonkeyP
     async def scenario() -> None:
         taken: list[int] = []
 
-        def take(listener: str, peer: str, fd: int) -> str:
+        def take(listener: str, peer: str, fd: int) -> None:
             taken.append(fd)
-            return ""
 
         monkeypatch.setattr(listeners, "BACKOFF_S", 0.05)
         sock = Scripted(bind("127.0.0.1:0")[0], [OSError(errno.EMFILE, "x"), OSError(errno.ECONNABORTED, "x")])
@@ -163,9 +161,8 @@ def test_one_turn_accepts_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(limits, "ACCEPTS_PER_TURN_MAX", 2)
         taken: list[int] = []
 
-        def take(listener: str, peer: str, fd: int) -> str:
+        def take(listener: str, peer: str, fd: int) -> None:
             taken.append(fd)
-            return ""
 
         sock = bind("127.0.0.1:0")[0]
         listener = Listener(sock, take)
