@@ -128,8 +128,24 @@ def pack_copy_plan(
     escape: bytes,
     null: bytes,
     columns: Sequence[tuple[int, int]],                                 # (mask index or -1, type oid), one per output column
-) -> bytes: ...
-def mask_value(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None) -> bytes | None: ...
+    header: bool = False,                                               # text and csv: the first row is a header line
+) -> bytes:
+    """ValueError for options that PostgreSQL would refuse, or under which a row cannot be masked safely."""
+
+def mask_value(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None) -> bytes | None:
+    """One value as it would be masked (None: NULL). ValueError for a mask that cannot be."""
+
+def mask_room(
+    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None, room: int
+) -> tuple[int, bytes]:
+    """For tests: length (-1 NULL, -2 no room) and masked value, written with `room` bytes and a guard behind them."""
+
+def copy_mask(
+    plan: bytes, masks: Sequence[tuple[int, int, bytes, bytes]], chunks: Sequence[bytes], room: int = -1
+) -> list[bytes]:
+    """For tests: the CopyData bodies of one statement, masked. ValueError where the relay would end the session,
+    BufferError when `room` bytes (-1: as many as the bound) are too few."""
+
 def crc32c(data: bytes) -> int: ...
 def scan_frames(data: bytes, *, frontend: bool, limit: int = 1 << 30) -> tuple[list[tuple[int, int, int]], int]:
     """(type, offset, length) of every whole frame and how many bytes they cover; ValueError on a length that cannot be."""
