@@ -118,8 +118,8 @@ class Gate:
             "tls_required",
             "28000",
             "this gateway takes credentials over TLS only",
-            hint="Connect with sslmode=verify-full, or your driver's setting for TLS. What was sent just now went over the "
-            "network in the clear: if it was a real credential, have it revoked.",
+            hint="Connect with sslmode=verify-full, or your driver's setting for TLS. What was sent just now went over "
+            "the network in the clear: if it was a real credential, have it revoked.",
         )
 
     async def _admit(self, credential: bytes, host: str) -> Identity:
