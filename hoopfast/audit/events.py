@@ -1,0 +1,219 @@
+"""The published event schema, version 1: what sinks store, exports print and SIEMs read. Pure data, and its JSON.
+
+`docs/audit.md` describes every field; a field is never renamed or given another meaning within a schema version. Session
+ids are 16 hex digits, times UTC with nanoseconds. (session, seq) names an event for good: sinks drop repetitions by it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hoopfast.audit.typed import Raw, Results, Value
+from hoopfast.model import SessionOpened
+
+SCHEMA = 1
+GATEWAY_SESSION = "0" * 16              # events of the gateway itself
+
+COMPLETE, ERROR, DENIED, SUSPENDED, UNKNOWN, RUNNING = "complete", "error", "denied", "suspended", "unknown", "running"
+OUTCOMES = {"C": COMPLETE, "E": ERROR, "D": DENIED, "S": SUSPENDED, "X": UNKNOWN}
+
+
+class Base(msgspec.Struct, tag_field="event", kw_only=True):
+    """What every event has; the identity is repeated so that each line of an export stands alone."""
+
+    schema: int = SCHEMA
+    session: str
+    seq: int
+    at: str
+    user: str = ""
+    subject: str = ""
+    groups: tuple[str, ...] = ()
+    issuer: str = ""
+    method: str = ""
+    connection: str = ""
+    database: str = ""
+    client: str = ""
+    application: str = ""
+
+
+class SessionStart(Base, tag="session_start"):
+    """A proven person reached a database. `credential` is an id, never the credential."""
+
+    role: str = ""
+    credential: str = ""
+    tls: bool = False
+    worker: int = -1
+
+
+class Statement(Base, tag="statement"):
+    """One thing a client asked for, joined with how it ended.
+
+    `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged). `outcome`: complete | error | denied |
+    suspended (a portal with a row limit) | unknown (the connection or the gateway was lost) | running.
+    `error`: {"sqlstate", "message", ...}. Counts are what the client got; `duration_us` ends with the last byte of it.
+    """
+
+    kind: str
+    sql: str
+    statement_name: str = ""
+    portal: str = ""
+    row_limit: int = 0
+    parameters: tuple[Value, ...] | None = None         # None: there are none, or their Bind is not known
+    parameter_types: tuple[int, ...] = ()
+    verdict: str = ""
+    rule: str = ""
+    masks: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    outcome: str = UNKNOWN
+    tag: str = ""
+    rows: int = 0
+    bytes: int = 0
+    copy_bytes: int = 0
+    duration_us: int = 0
+    error: dict[str, str] | None = None
+    results: tuple[Results, ...] = ()
+
+
+class SessionEnd(Base, tag="session_end"):
+    """`reason` as the relay says it, or "gateway" when its worker died."""
+
+    reason: str = ""
+
+
+class Note(Base, tag="note"):
+    """Something that happened within a session besides statements: approvals, policy changes."""
+
+    note: dict[str, Any] = {}
+
+
+class Gateway(Base, tag="gateway"):
+    """Something outside of any session: login_refused, policy, approval, kill, admin, journal_damaged, ..."""
+
+    action: str
+    fields: dict[str, Any] = {}
+
+
+Event = SessionStart | Statement | SessionEnd | Note | Gateway
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """One line of JSON, without the newline."""
+    return _encoder.encode(event)
+
+
+def decode(line: bytes | str) -> Event:
+    """The inverse of `encode`; raises msgspec.ValidationError."""
+    return _decoder.decode(line)
+
+
+def session_hex(session: int) -> str:
+    return f"{session:016x}"
+
+
+class _Clock:
+    """Formats ns since the epoch as UTC text; the part down to seconds is kept, as neighbours share it."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def text(self, ns: int) -> str:
+        second, fraction = divmod(ns, 1_000_000_000)
+        if second != self._second:
+            days, rest = divmod(second, 86400)
+            year, month, day = _civil(days)
+            self._prefix = f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}."
+            self._second = second
+        return f"{self._prefix}{fraction:09d}Z"
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    # Days since 1970-01-01 to a Gregorian date; datetime would be a clock in a module that has none.
+    era, of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * of_year + 2) // 153
+    day = of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9
+    return year_of_era + era * 400 + (month <= 2), month, day
+
+
+utc = _Clock().text
+
+
+def gateway_event(action: str, ns: int, seq: int, *, user: str = "", client: str = "", connection: str = "",
+                  **fields: Any) -> Gateway:
+    """An event of the supervisor; `seq` must never repeat (the shipper numbers them). `fields`: JSON-ready, no secrets."""
+    return Gateway(
+        session=GATEWAY_SESSION, seq=seq, at=utc(ns), user=user, client=client, connection=connection, action=action,
+        fields=fields,
+    )
+
+
+def start_record(opened: SessionOpened) -> bytes:
+    """The payload of a session's KIND_SESSION_START record; the front hands it to Relay.adopt."""
+    who = opened.identity
+    return _encoder.encode({
+        "user": who.user, "subject": who.subject, "issuer": who.issuer, "groups": who.groups, "method": who.method,
+        "credential": who.credential, "connection": opened.connection, "database": opened.database, "role": opened.role,
+        "client": opened.peer, "application": opened.application, "tls": opened.tls,
+    })
+
+
+class Header(msgspec.Struct):
+    """What start_record wrote, read leniently: a field more or less must not cost the trail of a session."""
+
+    user: str = ""
+    subject: str = ""
+    issuer: str = ""
+    groups: tuple[str, ...] = ()
+    method: str = ""
+    credential: str = ""
+    connection: str = ""
+    database: str = ""
+    role: str = ""
+    client: str = ""
+    application: str = ""
+    tls: bool = False
+
+
+class Label(msgspec.Struct):
+    """The verdict kept with a statement definition."""
+
+    verdict: str = ""
+    rule: str = ""
+    masks: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+class _LooseLabel(msgspec.Struct):
+    verdict: str = ""
+    rule: str = ""
+    masks: Any = ()
+    tables: Any = ()
+
+
+_loose_label = msgspec.json.Decoder(_LooseLabel)
+
+
+def decode_label(data: bytes) -> Label:
+    """Whatever the front wrote: what is not a list of names is kept as JSON text. Raises msgspec.MsgspecError."""
+    loose = _loose_label.decode(data)
+    return Label(loose.verdict, loose.rule, _names(loose.masks), _names(loose.tables))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list | tuple) else [value] if value else []
+    return tuple(item if isinstance(item, str) else _encoder.encode(item).decode() for item in items)
+
+
+__all__ = [
+    "COMPLETE", "DENIED", "ERROR", "GATEWAY_SESSION", "OUTCOMES", "RUNNING", "SCHEMA", "SUSPENDED", "UNKNOWN", "Base",
+    "Event", "Gateway", "Header", "Label", "Note", "Raw", "Results", "SessionEnd", "SessionStart", "Statement", "Value",
+    "decode", "decode_label", "encode", "gateway_event", "session_hex", "start_record", "utc",
+]

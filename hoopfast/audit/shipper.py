@@ -1,0 +1,392 @@
+"""The shipper: journal segments and the supervisor's own events, to every sink, at least once and in order per worker.
+
+Run by the supervisor in a thread (`step`, about ten times a second). Sinks that keep up share one *lane*: records are decoded
+once for all of them. A sink that fails leaves with a lane of its own, retries with back-off, and joins again when it has
+caught up. What a sink has for good is written to its checkpoint about once a second; after a crash it goes on from there.
+A segment is deleted when the checkpoints of all sinks are behind it; sessions and statements that are still open live on in
+snapshots beside the checkpoint, so they do not hold segments back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hoopfast.audit.events import Event, Gateway
+from hoopfast.audit.sinks.base import Sink
+from hoopfast.audit.streams import (
+    Place,
+    Spool,
+    SpoolStream,
+    Stream,
+    WorkerStream,
+    segment_paths,
+    spool_files,
+    workers_of,
+)
+from hoopfast.errors import AuditUnavailable
+
+BATCH_RECORDS = 8192                    # per stream, step and lane: some 50 ms of work, one transaction
+CHECKPOINT_S = 1.0
+RUNNING_AFTER_NS = 1_000_000_000
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.25, 30.0
+CLOSE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoint(msgspec.Struct):
+    """What one sink has for good. `places`: stream -> (segment, offset); `done`: streams it has all of."""
+
+    places: dict[str, Place] = {}
+    done: list[str] = []
+    mark: dict[str, Any] = {}
+
+
+class ShipperLag(msgspec.Struct, frozen=True):
+    """How far the slowest sink is behind. `bytes` is an upper bound; `seconds` since it last had everything."""
+
+    bytes: int
+    seconds: float
+    events_total: int
+    errors: int
+    failing: dict[str, str] = {}        # sink -> its last error
+
+
+class _Lane:
+    """Streams at one place, and the sinks that have everything up to there (but for `pending`)."""
+
+    def __init__(self, sinks: list[Sink], streams: dict[str, Stream]) -> None:
+        self.sinks = sinks
+        self.streams = streams
+        self.pending: list[Event] = []
+        self.retry_at = 0.0
+        self.backoff = BACKOFF_FIRST_S
+        self.error = ""
+        self.caught_up_at = time.monotonic()
+
+    @property
+    def places(self) -> dict[str, tuple[Place, bool]]:
+        return {key: (stream.place, stream.done) for key, stream in self.streams.items()}
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Grows with every read; the lane that is ahead has the largest."""
+        places = [stream.place for stream in self.streams.values()]
+        return sum(place[0] for place in places), sum(place[1] for place in places)
+
+    @property
+    def current(self) -> bool:
+        return not self.pending and all(stream.current or stream.done for stream in self.streams.values())
+
+
+class Shipper:
+    """`step`, `lag` and `close` from one thread at a time; `add` from any.
+
+    `is_live(worker, boot)` says whether that worker process still runs; once it said no, its journal is final.
+    Checkpoints and the spool live in `ship` beside the journal directory. Raises OSError when those cannot be made, AuditUnavailable without a sink.
+    """
+
+    def __init__(self, journal_dir: Path, sinks: list[Sink], *, is_live: Callable[[int, int], bool]) -> None:
+        if not sinks:
+            raise AuditUnavailable("there is no audit sink: name at least one under audit.sinks")
+        self._journal = journal_dir
+        self._home = journal_dir.parent / "ship"
+        self._is_live = is_live
+        self._sinks = sinks
+        self._step = threading.Lock()
+        self._errors = 0
+        self._written = {sink.name: 0 for sink in sinks}
+        self._next_checkpoint = 0.0
+        self._next_running = 0.0
+        journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._spool = Spool(self._home)
+        self._kept: dict[str, Checkpoint] = {}
+        self._lanes = self._restore()
+
+    # ------------------------------------------------------------ for the supervisor
+
+    def add(self, event: Gateway) -> None:
+        """An event of the gateway itself (events.gateway_event). Raises AuditUnavailable when it cannot be kept."""
+        self._spool.add(event)
+
+    def step(self) -> int:
+        """Some work for every sink; how many events were built. 0: everything that is there has been read."""
+        with self._step:
+            return self._advance()
+
+    def lag(self) -> ShipperLag:
+        lanes = list(self._lanes)
+        now = time.monotonic()
+        return ShipperLag(
+            bytes=max((sum(s.unread_bytes() for s in list(lane.streams.values())) for lane in lanes), default=0),
+            seconds=max((0.0 if lane.current else now - lane.caught_up_at for lane in lanes), default=0.0),
+            events_total=max(self._written.values(), default=0),
+            errors=self._errors,
+            failing={lane.sinks[0].name: lane.error for lane in lanes if lane.error and lane.sinks},
+        )
+
+    def close(self) -> None:
+        """Ship what is there, for a few seconds at most; what is left is found again at the next start."""
+        with self._step:
+            deadline = time.monotonic() + CLOSE_S
+            while self._advance() and time.monotonic() < deadline:
+                pass
+            self._checkpoint()
+            self._spool.close()
+            for lane in self._lanes:
+                for stream in lane.streams.values():
+                    stream.close()
+            for sink in self._sinks:
+                try:
+                    sink.close()
+                except Exception as failure:  # noqa: BLE001  (a sink may fail in any way; the others are closed too)
+                    self._failed(sink, failure)
+
+    # ------------------------------------------------------------ one step
+
+    def _advance(self) -> int:
+        # Who is alive is asked before the files are looked at: a worker that dies in between is final next time.
+        live = {f"w{worker}-{boot}": self._is_live(worker, boot) for worker, boot in workers_of(self._journal)}
+        live[self._spool.path.stem] = True
+        self._discover()
+        built = 0
+        lead: dict[str, tuple[Place, bool]] | None = None
+        ahead_first = sorted(self._lanes, key=lambda lane: lane.progress, reverse=True)
+        for lane in sorted(ahead_first, key=lambda lane: bool(lane.error)):
+            built += self._ship(lane, live, lead)
+            if lead is None:
+                lead = lane.places
+        self._merge()
+        now = time.monotonic()
+        if now >= self._next_running:
+            self._next_running = now + 1.0
+            self._show_running()
+        if now >= self._next_checkpoint:
+            self._next_checkpoint = now + CHECKPOINT_S
+            self._checkpoint()
+        return built
+
+    def _ship(self, lane: _Lane, live: dict[str, bool], lead: dict[str, tuple[Place, bool]] | None) -> int:
+        now = time.monotonic()
+        if now < lane.retry_at:
+            return 0
+        built = 0
+        if not lane.pending:
+            for key, stream in lane.streams.items():
+                until = lead.get(key) if lead is not None else None
+                # Up to where the lead lane is, so that this one can join it; its end is everybody's end.
+                place = until[0] if until is not None and not until[1] else None
+                try:
+                    stream.read(lane.pending, BATCH_RECORDS, live=live.get(key, False), until=place)
+                except OSError as failure:
+                    self._errors += 1
+                    log.error("the journal cannot be read", extra={"fields": {"stream": key, "error": str(failure)}})
+            built = len(lane.pending)
+        if lane.pending:
+            self._write(lane)
+        if lane.current:
+            lane.caught_up_at = now
+        return built
+
+    def _write(self, lane: _Lane) -> None:
+        batch, failed = lane.pending, []
+        for sink in lane.sinks:
+            try:
+                sink.write(batch)
+                self._written[sink.name] += len(batch)
+            except Exception as failure:  # noqa: BLE001  (whatever a sink does must not stop the others)
+                self._failed(sink, failure)
+                failed.append((sink, f"{type(failure).__name__}: {failure}"))
+        if not failed:
+            lane.pending, lane.error, lane.backoff = [], "", BACKOFF_FIRST_S
+            return
+        for sink, error in failed:
+            left = lane
+            if len(lane.sinks) > 1:
+                lane.sinks.remove(sink)
+                left = _Lane([sink], {key: stream.clone() for key, stream in lane.streams.items()})
+                left.pending, left.caught_up_at = batch, lane.caught_up_at
+                self._lanes.append(left)
+            left.error = error
+            left.retry_at = time.monotonic() + left.backoff
+            left.backoff = min(left.backoff * 2, BACKOFF_MAX_S)
+        if lane.sinks[0] not in [sink for sink, _ in failed]:
+            lane.pending, lane.error, lane.backoff = [], "", BACKOFF_FIRST_S
+
+    def _failed(self, sink: Sink, failure: Exception) -> None:
+        self._errors += 1
+        log.error("audit sink failed", extra={"fields": {"sink": sink.name, "error": f"{type(failure).__name__}: {failure}"}})
+
+    def _discover(self) -> None:
+        workers = workers_of(self._journal)
+        spools = {path.stem: path for path in spool_files(self._home)}
+        for lane in self._lanes:
+            known = lane.streams
+            done = {key for sink in lane.sinks for key in self._kept[sink.name].done}
+            for worker, boot in workers:
+                key = f"w{worker}-{boot}"
+                if key not in known and key not in done:
+                    known[key] = WorkerStream(self._journal, worker, boot)
+            for key, path in spools.items():
+                if key not in known and key not in done:
+                    known[key] = SpoolStream(path)
+
+    def _merge(self) -> None:
+        for lane in list(self._lanes):
+            if lane.pending or lane.error or lane not in self._lanes:
+                continue
+            for other in list(self._lanes):
+                if other is not lane and not other.pending and not other.error and other.places == lane.places:
+                    lane.sinks += other.sinks
+                    lane.caught_up_at = min(lane.caught_up_at, other.caught_up_at)
+                    for stream in other.streams.values():
+                        stream.close()
+                    self._lanes.remove(other)
+
+    def _show_running(self) -> None:
+        before = time.time_ns() - RUNNING_AFTER_NS
+        for lane in self._lanes:
+            if lane.error:
+                continue
+            statements = [s for stream in lane.streams.values() for s in stream.running(before)]
+            for sink in lane.sinks:
+                try:
+                    sink.running(statements)
+                except Exception as failure:  # noqa: BLE001  (a view only)
+                    self._failed(sink, failure)
+
+    # ------------------------------------------------------------ checkpoints
+
+    def _checkpoint(self) -> None:
+        for lane in self._lanes:
+            if lane.pending:
+                continue
+            for sink in lane.sinks:
+                try:
+                    self._keep(sink, lane)
+                except Exception as failure:  # noqa: BLE001  (sync of a sink, or the disk)
+                    self._failed(sink, failure)
+        self._delete()
+
+    def _keep(self, sink: Sink, lane: _Lane) -> None:
+        kept = self._kept[sink.name]
+        places = {key: stream.place for key, stream in lane.streams.items() if not stream.done}
+        done = [key for key, stream in lane.streams.items() if stream.done]
+        # From before a restart, and other sinks still need the files.
+        done += [key for key in kept.done if key not in lane.streams and self._is_present(key)]
+        if (places, done) == (kept.places, kept.done):
+            return
+        mark = sink.sync()
+        home = self._home / sink.name
+        home.mkdir(mode=0o700, exist_ok=True)
+        for key, stream in lane.streams.items():
+            segment, snapshot = stream.state()
+            path = home / f"{key}-{segment}.state"
+            if snapshot and not stream.done and not path.exists():
+                _write_file(path, snapshot)
+        new = Checkpoint(places, done, mark)
+        _write_file(home / "checkpoint", msgspec.json.encode(new))
+        self._kept[sink.name] = new
+        wanted = {f"{key}-{place[0]}.state" for key, place in places.items()}
+        for path in home.glob("*.state"):
+            if path.name not in wanted:
+                path.unlink()
+
+    def _delete(self) -> None:
+        """Remove what every sink has for good."""
+        kept = list(self._kept.values())
+        for worker, boot in workers_of(self._journal):
+            key = f"w{worker}-{boot}"
+            done = all(key in checkpoint.done for checkpoint in kept)
+            behind = min((c.places.get(key, (2**63 if key in c.done else -1, 0))[0] for c in kept), default=-1)
+            for number, path in segment_paths(self._journal, worker, boot).items():
+                if done or number < behind:
+                    path.unlink(missing_ok=True)
+        for path in spool_files(self._home):
+            if all(path.stem in checkpoint.done for checkpoint in kept):
+                path.unlink(missing_ok=True)
+        for lane in self._lanes:
+            for key in [key for key, stream in lane.streams.items() if stream.done and not self._is_present(key)]:
+                lane.streams.pop(key).close()
+
+    def _is_present(self, key: str) -> bool:
+        return key in {f"w{worker}-{boot}" for worker, boot in workers_of(self._journal)} or any(
+            path.stem == key for path in spool_files(self._home)
+        )
+
+    def _restore(self) -> list[_Lane]:
+        lanes: list[_Lane] = []
+        loaded = {sink.name: self._load(sink.name) for sink in self._sinks}
+        # A sink that is new here starts where another one stands: what went before is not in the journal any more.
+        other = next((name for name, checkpoint in loaded.items() if checkpoint is not None), None)
+        for sink in self._sinks:
+            own = loaded[sink.name]
+            origin = sink.name if own is not None or other is None else other
+            start = own or loaded[origin] or Checkpoint()
+            checkpoint = Checkpoint(dict(start.places), list(start.done), start.mark if own is not None else {})
+            sink.restore(checkpoint.mark)
+            self._kept[sink.name] = checkpoint
+            for lane in lanes:
+                first = self._kept[lane.sinks[0].name]
+                if (first.places, sorted(first.done)) == (checkpoint.places, sorted(checkpoint.done)):
+                    lane.sinks.append(sink)
+                    break
+            else:
+                lanes.append(_Lane([sink], self._streams(checkpoint, self._home / origin)))
+        return lanes
+
+    def _load(self, name: str) -> Checkpoint | None:
+        try:
+            return msgspec.json.decode((self._home / name / "checkpoint").read_bytes(), type=Checkpoint)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as failure:
+            # Starting over repeats events, which sinks drop by key; refusing to start would stop the gateway.
+            log.error("audit checkpoint is damaged", extra={"fields": {"sink": name, "error": str(failure)}})
+            return None
+
+    def _streams(self, checkpoint: Checkpoint, home: Path) -> dict[str, Stream]:
+        streams: dict[str, Stream] = {}
+        workers = {f"w{worker}-{boot}": (worker, boot) for worker, boot in workers_of(self._journal)}
+        spools = {path.stem: path for path in spool_files(self._home)}
+        for key, place in checkpoint.places.items():
+            if key in spools:
+                streams[key] = SpoolStream(spools[key], place[1])
+            elif key in workers:
+                streams[key] = self._resume(*workers[key], place, home / f"{key}-{place[0]}.state")
+        return streams
+
+    def _resume(self, worker: int, boot: int, place: Place, state: Path) -> WorkerStream:
+        try:
+            return WorkerStream.resume(self._journal, worker, boot, place, state.read_bytes())
+        except (FileNotFoundError, msgspec.MsgspecError) as failure:
+            log.error("audit snapshot cannot be read", extra={"fields": {"file": state.name, "error": str(failure)}})
+            return WorkerStream.resume(self._journal, worker, boot, place, None)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Whole or not at all, and there after a power cut."""
+    partial = path.with_name(path.name + ".new")
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    partial.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
