@@ -36,6 +36,8 @@ cdef int buffer_reserve(Buffer* b, size_t more) noexcept nogil:
 
 
 cdef int buffer_put(Buffer* b, const void* p, size_t n) noexcept nogil:
+    if n == 0:
+        return 0
     if buffer_reserve(b, n) < 0:
         return -1
     memcpy(b.data + b.end, p, n)

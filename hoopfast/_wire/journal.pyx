@@ -96,8 +96,9 @@ cdef void record_write(Journal* j, uint16_t kind, uint16_t flags, uint64_t sessi
     (<int64_t*>(r + 32))[0] = wall_ns
     (<int64_t*>(r + 40))[0] = mono_ns
     for i in range(n_parts):
-        memcpy(w, parts[i].p, parts[i].n)
-        w += parts[i].n
+        if parts[i].n:
+            memcpy(w, parts[i].p, parts[i].n)
+            w += parts[i].n
     crc = hf_crc32c(r + 8, RECORD_HEADER - 8 + payload)
     (<uint32_t*>(r + 4))[0] = crc
     hf_store_release32(r, <uint32_t>(RECORD_HEADER + payload))

@@ -119,8 +119,7 @@ cdef void linger(State* r, Session* s) noexcept nogil:
                 return
     leg_close(r, leg)
     s.dead = True
-    s.ready_next = NULL
-    s.held_next = r.dead
+    s.dead_next = r.dead
     r.dead = s
 
 
@@ -640,6 +639,7 @@ cdef void sync_journal(State* r) noexcept nogil:
 cdef void batch_end(State* r) noexcept nogil:
     cdef JournalSegment* g
     cdef Session* s
+    cdef Session* following
     cdef Message* m
     if r.unsynced:
         sync_journal(r)
@@ -653,10 +653,16 @@ cdef void batch_end(State* r) noexcept nogil:
         m.p = g
         post(r, m)
     want_segments(r, 0)
-    while r.dead != NULL:
-        s = r.dead
-        r.dead = s.held_next
-        session_free(r, s)
+    s = r.dead
+    r.dead = NULL
+    while s != NULL:
+        following = s.dead_next
+        if s.on_ready or s.on_held:
+            s.dead_next = r.dead        # still linked elsewhere: freed after the next pass
+            r.dead = s
+        else:
+            session_free(r, s)
+        s = following
     r.counters[C_JOURNAL_RECORDS] = r.journal.records
     r.counters[C_JOURNAL_BYTES] = r.journal.bytes
 
@@ -680,7 +686,7 @@ cdef void relay_main(State* r) noexcept nogil:
     cdef Message* m
     want_segments(r, 0)
     while not hf_load_acquire64(&r.stopping):
-        timeout = 0 if r.ready_first != NULL else 250
+        timeout = 0 if r.ready_first != NULL or r.dead != NULL else 250
         n = c_epoll_wait(r.epoll_fd, events, EVENTS_PER_WAIT, timeout)
         r.now_ns = hf_clock(CLOCK_MONOTONIC)
         count(r, C_WAKEUPS, 1)

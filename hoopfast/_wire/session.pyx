@@ -93,6 +93,7 @@ cdef struct Session:
     Session* all_prev
     Session* ready_next
     Session* held_next
+    Session* dead_next
     bint on_ready
     bint on_held                # durable: upstream.out waits for the journal to be on disk
     bint dead                   # closed; freed at the end of the turn
