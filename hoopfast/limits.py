@@ -23,6 +23,8 @@ PARSE_INLINE_MAX_BYTES = 8 * 1024
 ANALYSE_MAX_BYTES = 1024 * 1024
 # Nodes of one syntax tree: an INSERT of 16 MiB has about three million, which is a second of walking.
 ANALYSE_MAX_NODES = 4_000_000
+# Joins nested in one FROM item (the walk into them is the only one that recurses); the decoder refuses about 250.
+JOIN_MAX_DEPTH = 200
 
 # Any other client message that the relay looks into (Bind, FunctionCall).
 CLIENT_MESSAGE_MAX_BYTES = 256 * 1024 * 1024

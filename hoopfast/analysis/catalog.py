@@ -1,0 +1,67 @@
+"""What the analysis knows of an upstream's catalog: a value, made by `control.catalog` and carried to the workers.
+
+Only the *sensitive closure* is described by columns: masked tables, their partitions and inheritance relatives, the views
+that read them. Of everything else names suffice, because the gate treats a name it does not know as sensitive.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hoopfast.model import Frozen
+
+PolicyColumn = tuple[str, str, str]     # schema, table, column as the policy writes it
+
+
+class Column(Frozen, frozen=True):
+    """`policy` names the masked columns of the policy that this one shows, itself or an inheritance relative.
+
+    `derived` marks a generated column computed from them: it is hidden whole (NULL), whatever the policy's mask.
+    """
+
+    name: str
+    attnum: int
+    type_oid: int
+    policy: tuple[PolicyColumn, ...] = ()
+    derived: bool = False
+
+
+class Relation(Frozen, frozen=True):
+    """One relation of the closure. `kind` is pg_class.relkind; `reads` are the OIDs of masked tables a view shows."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: tuple[Column, ...] = ()
+    reads: tuple[int, ...] = ()
+
+
+class Catalog(Frozen, frozen=True):
+    """A snapshot; `epoch` rises with every change. Names in `known`, `foreign` and so on are bare, without schema."""
+
+    epoch: int
+    version: int = 0                                # server_version_num
+    superuser: bool = False
+    relations: tuple[Relation, ...] = ()            # the closure
+    known: frozenset[str] = frozenset()             # every relation that is not in the closure
+    foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: they may be the masked table itself
+    functions: dict[str, bool] = {}                 # user functions: True when every overload is clean
+    operators: frozenset[str] = frozenset()         # user operators whose function is not clean
+    row_functions: frozenset[str] = frozenset()     # one-argument built-ins that take a whole row
+    triggered: frozenset[str] = frozenset()         # relations with user triggers
+    ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
+    problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
+
+
+def to_builtins(catalog: Catalog) -> dict[str, Any]:
+    """For `model.CatalogUpdate`."""
+    value: dict[str, Any] = msgspec.to_builtins(catalog)
+    return value
+
+
+def from_builtins(value: dict[str, Any]) -> Catalog:
+    """Inverse of `to_builtins`; raises msgspec.ValidationError when the shape is wrong."""
+    return msgspec.convert(value, Catalog)

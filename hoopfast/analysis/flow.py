@@ -1,0 +1,292 @@
+"""Where masked columns flow inside one statement, decided over names. Used by `gate`.
+
+`Closure` is the catalog seen through one person's masks. `check` takes a `Survey` and raises `Refused` at the first
+place where a masked column stands and could reach the client other than as a column the server reports the origin of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hoopfast.analysis import survey as s
+from hoopfast.analysis.builtins import CONSTANT_ONLY, DATA_CATALOGS, READERS, ROW_FUNCTIONS, builtin_allowed
+from hoopfast.analysis.catalog import Catalog
+from hoopfast.analysis.tree import column
+from hoopfast.model import MaskedColumn
+
+
+class Refused(Exception):
+    """The statement may not run. The message says why, `hint` what the person can do."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class Closure:
+    """The relations that matter to one person, by bare name. Built once per context."""
+
+    def __init__(self, catalog: Catalog, masks: Iterable[MaskedColumn]) -> None:
+        hidden = {(mask.table_oid, mask.attnum) for mask in masks}
+        oids = {oid for oid, _ in hidden}
+        self.catalog = catalog
+        self.masked: dict[str, frozenset[str]] = {}
+        self.columns: dict[str, frozenset[str]] = {}
+        self.views: set[str] = set()
+        self.view_oids: set[int] = set()
+        others = set()
+        for relation in catalog.relations:
+            names = frozenset(c.name for c in relation.columns)
+            mine = frozenset(c.name for c in relation.columns if (relation.oid, c.attnum) in hidden)
+            if relation.kind in "vm" and oids.intersection(relation.reads):
+                self.views.add(relation.name)
+                self.view_oids.add(relation.oid)
+            elif mine:
+                self.masked[relation.name] = self.masked.get(relation.name, frozenset()) | mine
+                self.columns[relation.name] = self.columns.get(relation.name, names) & names
+            else:
+                others.add(relation.name)
+        self.known = catalog.known | others
+        self.row_functions = ROW_FUNCTIONS | catalog.row_functions
+
+    def touches(self, name: str) -> bool:
+        """Whether a relation of this bare name, in any schema, holds masked columns."""
+        return name in self.masked or name in self.views
+
+
+class Flow:
+    """What `check` found: relations touched, names that are sensitive, relations nobody knows."""
+
+    def __init__(self) -> None:
+        self.touched: set[str] = set()
+        self.names: set[str] = set()
+        self.unknown: set[str] = set()
+
+
+def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset()) -> Flow:
+    """Judge one statement. `local` are tables the session made in this transaction, which no catalog shows yet."""
+    flow = Flow()
+    _code(survey, closure)
+    _relations(survey, closure, flow, local)
+    if flow.touched:
+        by_name: dict[str, list[s.Source]] = {}
+        for source in survey.sources:
+            by_name.setdefault(source.name, []).append(source)
+        _spread(survey, closure, flow, by_name)
+        _references(survey, closure, flow, by_name)
+        _queries(survey, flow)
+        _joins(survey, closure, flow, by_name)
+    return flow
+
+
+# ---------------------------------------------------------------- functions, operators, relations
+
+def _code(survey: s.Survey, closure: Closure) -> None:
+    if survey.strange:
+        raise Refused(f"{survey.strange[0]} cannot be analysed while columns are hidden from you")
+    for name, constant in survey.functions:
+        _function(name, constant, closure)
+    for operator in sorted(survey.operators & closure.catalog.operators):
+        raise Refused(f"operator {operator} runs a function that cannot be analysed while columns are hidden from you")
+    for field in sorted(survey.fields):
+        if field in READERS or closure.catalog.functions.get(field) is False:
+            raise Refused(f'"{field}" may be a function that cannot be analysed while columns are hidden from you')
+
+
+def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
+    bare = name[-1] if name else ""
+    user = closure.catalog.functions.get(bare)
+    shown = ".".join(name)
+    builtin = builtin_allowed(bare) or (bare in CONSTANT_ONLY and constant)
+    if len(name) > 1 and name[-2] != "pg_catalog":
+        builtin = False
+    elif len(name) > 1:
+        user = True if builtin else None
+    if user is False:
+        raise Refused(
+            f"function {shown}() cannot be analysed while columns are hidden from you",
+            "Its body may read hidden columns. Ask for an exemption from the masks, or query the tables directly.",
+        )
+    if user is None and not builtin:
+        why = "may be called with constants only" if bare in CONSTANT_ONLY else "is not among the functions known to be safe"
+        raise Refused(f"function {shown}() {why} while columns are hidden from you")
+
+
+def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[str]) -> None:
+    for source in survey.sources:
+        if source.kind != "table":
+            continue
+        name = source.relname
+        if name in DATA_CATALOGS or name.startswith("pg_toast"):
+            raise Refused(f"{name} may hold values of hidden columns and cannot be read by you")
+        if name in closure.catalog.foreign:
+            raise Refused(f"foreign table {name} is not described by the masking policy and cannot be read by you",
+                          "Ask whoever keeps the policy to list its columns under masks.")
+        if name in closure.views:
+            raise Refused(f'view "{name}" shows a table with hidden columns and cannot be read by you',
+                          "Query the tables themselves: hidden columns are then masked.")
+        if closure.touches(name):
+            flow.touched.add(name)
+        elif name not in closure.known and name not in local:
+            flow.unknown.add(name)
+
+
+# ---------------------------------------------------------------- the fixpoint
+
+def _spread(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+    """Grow the sensitive names and the carrying sources until nothing changes.
+
+    Every round adds a name or marks a source or query, so it ends; sets only grow, so order does not matter.
+    """
+    for name in flow.touched:
+        flow.names |= closure.masked.get(name, frozenset())
+    while True:
+        before = (len(flow.names), sum(x.carries for x in survey.sources), sum(q.carries for q in survey.queries))
+        carrying = {query.label for query in survey.queries if query.goes == "cte" and query.carries}
+        for source in survey.sources:
+            _spread_source(source, carrying, flow)
+        for query in survey.queries:
+            _spread_query(query, closure, flow, by_name)
+        if before == (len(flow.names), sum(x.carries for x in survey.sources), sum(q.carries for q in survey.queries)):
+            return
+
+
+def _spread_source(source: s.Source, carrying: set[str], flow: Flow) -> None:
+    if source.kind == "table" or source.kind == "cte":
+        # A CTE may hide a table of its name somewhere else in the statement: both readings count.
+        source.carries = source.relname in flow.touched or source.relname in carrying
+    elif source.kind == "query":
+        source.carries = source.query is not None and source.query.carries
+    elif source.kind == "join":
+        source.carries = any(part.carries for part in source.parts)
+    if source.carries:
+        flow.names.update(source.renames)
+
+
+def _spread_query(query: s.Query, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+    query.carries = query.carries or any(branch.carries for branch in query.branches)
+    for target in query.targets:
+        fields = column(target.get("val"))
+        if not fields or not _target_carries(fields, query, closure, flow, by_name):
+            continue
+        query.carries = True
+        if "name" in target:
+            flow.names.add(str(target["name"]))
+    if query.carries:
+        flow.names.update(query.renames)
+
+
+def _target_carries(
+    fields: tuple[str, ...], query: s.Query, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]
+) -> bool:
+    if fields == ("*",):
+        return any(source.carries for source in query.sources)
+    if fields[-1] == "*":
+        return any(source.carries for source in by_name.get(fields[-2], ()))
+    return _sensitive(fields, closure, flow, by_name)
+
+
+def _sensitive(fields: tuple[str, ...], closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> bool:
+    """Whether a column reference may name a masked column. A qualifier clears it only if every source of that name is a
+    plain table that does not mask it."""
+    if fields[-1] not in flow.names:
+        return False
+    if len(fields) == 1:
+        return True
+    sources = by_name.get(fields[-2], [])
+    return not sources or any(
+        x.kind != "table" or x.renames or x.relname in flow.unknown or fields[-1] in closure.masked.get(x.relname, ())
+        for x in sources
+    )
+
+
+# ---------------------------------------------------------------- the rules
+
+def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+    for fields, place in survey.references:
+        _not_a_row(fields, place, closure, by_name)
+        if place == s.EXPRESSION and fields[-1] != "*" and _sensitive(fields, closure, flow, by_name):
+            raise Refused(
+                f'column "{fields[-1]}" is hidden from you and cannot be used inside an expression, a condition or a sort',
+                "Select it plainly (it will be masked), compare it with = or IN to constants, or leave it out.",
+            )
+    for left, right in survey.pairs:
+        _not_a_row(left, s.EQUAL, closure, by_name)
+        _not_a_row(right, s.EQUAL, closure, by_name)
+        if not (_sensitive(left, closure, flow, by_name) or _sensitive(right, closure, flow, by_name)):
+            continue
+        if left[-1] != right[-1] or not (_masked_table(left, closure, by_name) and _masked_table(right, closure, by_name)):
+            raise Refused(
+                f'column "{left[-1] if left[-1] in flow.names else right[-1]}" is hidden from you and cannot be compared '
+                "with another column",
+                "It can be joined with the same hidden column of another table; write both with the table's name.",
+            )
+
+
+def _masked_table(fields: tuple[str, ...], closure: Closure, by_name: dict[str, list[s.Source]]) -> bool:
+    sources = by_name.get(fields[-2], []) if len(fields) > 1 else []
+    return bool(sources) and all(
+        x.kind == "table" and not x.renames and fields[-1] in closure.masked.get(x.relname, ()) for x in sources
+    )
+
+
+def _not_a_row(fields: tuple[str, ...], place: str, closure: Closure, by_name: dict[str, list[s.Source]]) -> None:
+    """Refuse whole rows of carrying sources, and attributes of them that may be functions."""
+    if len(fields) == 1 and fields[0] != "*":
+        if any(source.carries for source in by_name.get(fields[0], ())):
+            raise Refused(f'"{fields[0]}" may be a whole row with hidden columns, which cannot be used as a value',
+                          "Name the columns you need, or use a plain * in the select list.")
+        return
+    if fields[-1] == "*":
+        sources = [x for entry in by_name.values() for x in entry] if len(fields) == 1 else by_name.get(fields[-2], [])
+        if place != s.OUT and any(source.carries for source in sources):
+            raise Refused("a row with hidden columns cannot be used as a value", "Use * only as an item of the select list.")
+        return
+    name = fields[-1]
+    user = closure.catalog.functions.get(name)
+    if user is None and name not in closure.row_functions and name not in READERS:
+        return
+    for source in by_name.get(fields[-2], ()):
+        plain = source.kind == "table" and not source.renames and name in closure.columns.get(source.relname, ())
+        if not plain and (source.carries or user is False):
+            raise Refused(f'"{".".join(fields)}" may be a call of function {name}() with a whole row',
+                          "If it is a column, write it without the table's name.")
+
+
+def _queries(survey: s.Survey, flow: Flow) -> None:
+    for query in survey.queries:
+        if not query.carries:
+            continue
+        if query.branches:
+            raise Refused("hidden columns cannot pass through UNION, INTERSECT or EXCEPT (nor a recursive query)",
+                          "Leave them out of the select lists, or run the parts as separate statements.")
+        if query.goes == "sink":
+            raise Refused("hidden columns cannot be copied into another table",
+                          "Leave them out of the select list (with *, name the columns you need).")
+        if query.goes == "scalar":
+            raise Refused("a hidden column cannot be the value of a subquery")
+        if query.distinct:
+            raise Refused("DISTINCT over a hidden column would show which values are equal", "Leave it out of the select list.")
+        for position in query.positions:
+            ahead = query.targets[: max(position, 0)]
+            last = column(ahead[-1].get("val")) if ahead else ("*",)
+            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead) or (last and last[-1] in flow.names):
+                raise Refused(f"sorting or grouping by position {position} may use a hidden column",
+                              "Name the column to sort or group by.")
+
+
+def _joins(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+    for join in survey.joins:
+        sides = join.left + join.right
+        if not any(source.carries for source in sides):
+            continue
+        if join.natural:
+            raise Refused("NATURAL JOIN may join by a hidden column", "Write the join condition with ON or USING.")
+        for name in join.columns:
+            if name not in flow.names:
+                continue
+            plain = all(x.kind == "table" and not x.renames and name in closure.masked.get(x.relname, ()) for x in sides)
+            if join.full or not plain:
+                raise Refused(f'column "{name}" is hidden from you and cannot join these tables',
+                              "It can be joined with the same hidden column of another table, except by FULL JOIN.")

@@ -1,0 +1,304 @@
+"""May this statement run in a session that has masks, and what has to be checked first? Pure; called by the verdict desk.
+
+Masks are applied by origin: the relay looks up the (table OID, attribute number) that the server reports for every output
+column. That alone leaks (a column without origin may be anything), so this gate lets a statement pass only if every output
+column without origin is proven to be computed from columns that are not masked.
+
+Why this is sound although names are resolved without the server, by over-approximation:
+
+1. *Relations.* A table can only be read by naming it (in FROM, as a target, in COPY), through a view, a function, an
+   operator, a rule or a trigger. A bare name that is masked in any schema counts as masked, whatever search_path says; a
+   name that the catalog snapshot does not have is not passed. Views over masked tables are refused. Functions must be
+   on the allow-list of built-ins, or user functions whose bodies name nothing of the closure and no function that could.
+2. *Columns.* The value of a masked column enters an expression only by a ColumnRef with its name, by a renaming of it, or
+   by a whole row. Names are collected for the whole statement, without scopes, and closed under renaming (aliases, alias
+   lists, CTE column lists): the set contains every name that denotes the column anywhere. A reference whose last field
+   is in the set counts, unless its qualifier belongs to plain tables only, none of which masks it. A single name that is
+   also the name of a source with masked columns counts as its whole row, as does q.* outside of a select list.
+3. *Places.* A sensitive reference may stand alone in a select list (then the server reports its origin, through
+   subqueries and CTEs as well), as `= constant`, `IN (constants)`, `= ANY(constants)`, `IS [NOT] NULL` in WHERE or ON,
+   as an equi-join of the same masked column, and in count(column). Everything else is refused. So an expression, which
+   is what has no origin, never contains one. The constructs that lose an origin without an expression are refused
+   when sensitive columns pass through: set operations (and with them recursion), FULL JOIN USING, whole rows.
+4. *Sinks.* Sensitive columns are never a source of INSERT, UPDATE, MERGE, CREATE TABLE AS, SELECT INTO or a view, so
+   there are no copies under another origin.
+5. *Statement kinds and syntax nodes* are allow-lists. Code (DO, CREATE FUNCTION, triggers, rules, casts, operators) is refused.
+
+What is left open on purpose: equality probing (auditable, not preventable here), timing, and code that a DBA put into
+the database before: triggers that copy values elsewhere, RLS policies, casts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hoopfast.analysis import survey as s
+from hoopfast.analysis.classify import explain_runs, option_on, own_kinds
+from hoopfast.analysis.flow import Closure, Flow, Refused, check
+from hoopfast.analysis.parse import Statement, Unparsable, first_parenthesis, parse
+from hoopfast.analysis.settings import CopyFormat, check_set, check_setting, copy_format
+from hoopfast.analysis.tree import Body, column, strings, unwrap, without_places
+
+CLEAN = "clean"
+TOUCHED = "touched"
+REFUSED = "refused"
+UNKNOWN = "unknown"         # names a relation the catalog does not have: the server may say it does not exist
+
+# Statements without rows and names that could matter.
+HARMLESS = frozenset({
+    "TransactionStmt", "VariableShowStmt", "DiscardStmt", "DeallocateStmt", "ClosePortalStmt", "ListenStmt", "UnlistenStmt",
+    "NotifyStmt", "ConstraintsSetStmt", "CheckPointStmt", "DropStmt", "CommentStmt", "GrantStmt", "TruncateStmt", "LockStmt",
+    "VacuumStmt", "ReindexStmt", "RefreshMatViewStmt",
+})
+# Definitions: their expressions are surveyed, and they must not name a table with hidden columns.
+DEFINITION_STATEMENTS = frozenset({
+    "CreateStmt", "IndexStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt", "CompositeTypeStmt",
+    "AlterTableStmt", "AlterSeqStmt", "AlterEnumStmt", "AlterDomainStmt", "RenameStmt", "AlterObjectSchemaStmt",
+    "ClusterStmt", "CreateStatsStmt", "ViewStmt", "CreateTableAsStmt",
+})
+ASK = "Ask someone without masks to run it."
+
+
+class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one statement.
+
+    `probe` is the text to describe before anything runs ("" for none); `zero_origin` how many of its output columns may
+    have no origin (None: any number). `creates` are names of tables it makes.
+    """
+
+    outcome: str
+    reason: str = ""
+    hint: str = ""
+    probe: str = ""
+    zero_origin: int | None = 0
+    scrub: bool = False
+    copy: CopyFormat | None = None
+    columns: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    creates: tuple[str, ...] = ()
+    used_local: bool = False
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a query string: the worst outcome of its statements, and each of them."""
+
+    outcome: str
+    reason: str = ""
+    hint: str = ""
+    statements: tuple[StatementJudgement, ...] = ()
+
+
+def judge(statements: Sequence[Statement], closure: Closure, local: frozenset[str] = frozenset()) -> Judgement:
+    """Judge every statement of a query string for a person with masks. Raises Unparsable when a tree is too large.
+
+    `local` are tables the session created in its open transaction, which the catalog cannot show yet.
+    """
+    judged: list[StatementJudgement] = []
+    defined = ""
+    made = local
+    for statement in statements:
+        try:
+            one = _judge(statement, closure, made)
+        except Refused as refusal:
+            one = StatementJudgement(outcome=REFUSED, reason=refusal.reason, hint=refusal.hint)
+        if one.outcome == TOUCHED and len(statements) > 1:
+            one = _in_company(one, statement, defined)
+        if one.outcome == REFUSED:
+            return Judgement(outcome=REFUSED, reason=one.reason, hint=one.hint, statements=(*judged, one))
+        judged.append(one)
+        made = made | frozenset(one.creates)
+        kinds = own_kinds(statement.tag, statement.node)
+        if {"create", "alter", "set", "reset", "discard"}.intersection(kinds):
+            defined = defined or kinds[0].replace("_", " ").upper()
+    for outcome in (UNKNOWN, TOUCHED):
+        if any(one.outcome == outcome for one in judged):
+            return Judgement(outcome=outcome, statements=tuple(judged))
+    return Judgement(outcome=CLEAN, statements=tuple(judged))
+
+
+def _in_company(one: StatementJudgement, statement: Statement, defined: str) -> StatementJudgement:
+    if defined:
+        return StatementJudgement(
+            outcome=REFUSED, reason=f"a query with hidden columns cannot follow {defined} in the same message",
+            hint="Send the statements one by one.")
+    if statement.tag == "CopyStmt":
+        return StatementJudgement(outcome=REFUSED, reason="COPY of hidden columns has to be sent alone",
+                                  hint="Send the statements one by one.")
+    return one
+
+
+def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    tag, node = statement.tag, statement.node
+    if tag in ("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"):
+        return _query(tag, node, statement.text, closure, local)
+    if tag == "ExplainStmt":
+        return _explain(statement, closure, local)
+    if tag in ("PrepareStmt", "DeclareCursorStmt"):
+        inner_tag, inner = unwrap(node.get("query"))
+        inside = _query(inner_tag, inner, "", closure, local)
+        return msgspec.structs.replace(inside, probe="", zero_origin=None)
+    if tag in ("ExecuteStmt", "FetchStmt"):
+        check(s.survey(tag, node), closure, local)
+        return StatementJudgement(outcome=TOUCHED, zero_origin=None, scrub=True)
+    if tag == "CopyStmt":
+        return _copy(statement, closure, local)
+    if tag == "CallStmt":
+        return _call(node, closure, local)
+    if tag == "VariableSetStmt":
+        check_set(node)
+        return StatementJudgement(outcome=CLEAN)
+    if tag in HARMLESS:
+        return StatementJudgement(outcome=CLEAN)
+    if tag in DEFINITION_STATEMENTS:
+        return _definition(tag, node, closure, local)
+    kinds = own_kinds(tag, node)
+    raise Refused(f"{kinds[0].replace('_', ' ').upper() if kinds else tag} is not allowed while columns are hidden from you", ASK)
+
+
+def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    found = s.survey(tag, node)
+    flow = _checked(found, closure, local)
+    rows = tag == "SelectStmt" and "intoClause" not in node or "returningClause" in node
+    scrub = bool(flow.touched) or bool(found.written & closure.catalog.triggered)
+    ruled = sorted(found.written & closure.catalog.ruled)
+    if ruled:
+        raise Refused(f'"{ruled[0]}" has rules that read hidden columns and cannot be written by you', ASK)
+    if flow.unknown:
+        return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)), probe=text, zero_origin=None)
+    creates = (str(node["intoClause"]["rel"].get("relname", "")),) if tag == "SelectStmt" and "intoClause" in node else ()
+    used = any(source.relname in local for source in found.sources if source.kind == "table")
+    if not flow.touched:
+        return StatementJudgement(outcome=CLEAN, scrub=scrub, creates=creates, used_local=used)
+    return StatementJudgement(
+        outcome=TOUCHED, probe=text if rows else "", zero_origin=_zero_origin(found) if rows else 0, scrub=True,
+        columns=tuple(sorted(flow.names)), creates=creates, used_local=used,
+    )
+
+
+def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
+    for name, value in found.settings:
+        check_setting(name or "", [value])
+    return check(found, closure, local)
+
+
+def _zero_origin(found: s.Survey) -> int | None:
+    """How many columns of the top query are expressions; None when it selects from something that has such columns itself."""
+    top = found.queries[0]
+    pending = list(top.sources)
+    while pending:
+        source = pending.pop()
+        if source.kind not in ("table", "join"):
+            return None
+        pending += source.parts
+    if top.branches:
+        return None
+    return sum(not column(target.get("val")) for target in top.targets)
+
+
+def _explain(statement: Statement, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    tag, node = unwrap(statement.node.get("query"))
+    if tag in ("SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "DeclareCursorStmt", "ExecuteStmt",
+               "CreateTableAsStmt", "RefreshMatViewStmt"):
+        inside = _judge(Statement(tag, node, statement.text), closure, local)
+    else:
+        raise Refused("this EXPLAIN cannot be analysed while columns are hidden from you")
+    if inside.outcome != TOUCHED:
+        return msgspec.structs.replace(inside, creates=(), probe=statement.text if inside.outcome == UNKNOWN else "")
+    verbose = any(unwrap(item)[1].get("defname") == "verbose" and option_on(unwrap(item)[1])
+                  for item in statement.node.get("options", ()))
+    if verbose or explain_runs(statement.node):
+        raise Refused("EXPLAIN with ANALYZE or VERBOSE may show hidden columns", "Use plain EXPLAIN.")
+    return msgspec.structs.replace(inside, probe="", zero_origin=None, creates=())
+
+
+def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    node = statement.node
+    if node.get("is_program") or node.get("filename"):
+        raise Refused("COPY with a file or program of the server is not allowed while columns are hidden from you",
+                      "Use COPY ... TO STDOUT or FROM STDIN (in psql: \\copy).")
+    if "query" in node:
+        tag, inner = unwrap(node["query"])
+        inside = _query(tag, inner, "-", closure, local)
+        if inside.outcome == CLEAN:
+            return inside
+        return msgspec.structs.replace(inside, probe=_inner_text(statement, tag, inner), copy=copy_format(node))
+    found = s.survey("CopyStmt", node)
+    flow = _checked(found, closure, local)
+    name = str(node["relation"].get("relname", ""))
+    if flow.unknown:
+        return StatementJudgement(outcome=UNKNOWN, unknown=(name,), probe=_copy_probe(node), zero_origin=None)
+    if node.get("is_from"):
+        if name in closure.catalog.ruled:
+            raise Refused(f'"{name}" has rules that read hidden columns and cannot be written by you', ASK)
+        return StatementJudgement(outcome=CLEAN, scrub=bool(flow.touched) or name in closure.catalog.triggered,
+                                  used_local=name in local)
+    if not flow.touched:
+        return StatementJudgement(outcome=CLEAN, used_local=name in local)
+    return StatementJudgement(outcome=TOUCHED, probe=_copy_probe(node), zero_origin=0, scrub=True, copy=copy_format(node),
+                              columns=tuple(sorted(closure.masked.get(name, ()))))
+
+
+def _copy_probe(node: Body) -> str:
+    columns = ", ".join(quoted(name) for name in strings(node.get("attlist"))) or "*"
+    relation = node["relation"]
+    path = ".".join(quoted(str(relation[part])) for part in ("catalogname", "schemaname", "relname") if relation.get(part))
+    return f"SELECT {columns} FROM ONLY {path}"
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL text."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _inner_text(statement: Statement, tag: str, inner: Body) -> str:
+    """The text between COPY's parentheses, proven to be the query that was judged."""
+    text = first_parenthesis(statement.text)
+    if text is not None:
+        try:
+            parsed = parse(text)
+        except Unparsable:
+            parsed = ()
+        if len(parsed) == 1 and without_places(parsed[0].tag, parsed[0].node) == without_places(tag, inner):
+            return text
+    raise Refused("this COPY cannot be analysed while columns are hidden from you", "Write it as COPY (query) TO STDOUT.")
+
+
+def _call(node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    call = node.get("funccall", {})
+    name = strings(call.get("funcname"))
+    if not name or closure.catalog.functions.get(name[-1]) is not True:
+        raise Refused(f"procedure {'.'.join(name)} cannot be analysed while columns are hidden from you", ASK)
+    _checked(s.survey("CallStmt", node), closure, local)
+    return StatementJudgement(outcome=CLEAN, scrub=True)
+
+
+def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
+    if "OBJECT_SCHEMA" in (node.get("renameType"), node.get("objectType")):
+        raise Refused("a schema cannot be renamed while columns are hidden from you", ASK)
+    created = _created(tag, node)
+    if tag in ("ViewStmt", "CreateTableAsStmt"):
+        inner_tag, inner = unwrap(node.get("query"))
+        if inner_tag != "SelectStmt":
+            raise Refused("CREATE TABLE AS EXECUTE cannot be analysed while columns are hidden from you", ASK)
+        found = s.survey(inner_tag, inner, "sink")
+    else:
+        found = s.survey(tag, node)
+    flow = _checked(found, closure, local | created)
+    view = tag == "ViewStmt" or node.get("objtype") == "OBJECT_MATVIEW"
+    clash = sorted(name for name in created if closure.touches(name))
+    if clash or (flow.touched and (view or tag != "CreateTableAsStmt")):
+        name = (clash or sorted(flow.touched))[0]
+        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define anything on it', ASK)
+    if flow.unknown:
+        return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)))
+    creates = () if node.get("if_not_exists") or view else tuple(created)
+    return StatementJudgement(outcome=CLEAN, creates=creates, scrub=bool(flow.touched))
+
+
+def _created(tag: str, node: Body) -> frozenset[str]:
+    """Bare names that a definition brings into being."""
+    place = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}.get(tag)
+    relation = node.get("into", {}).get("rel", {}) if tag == "CreateTableAsStmt" else node.get(place or "", {})
+    return frozenset({str(relation["relname"])}) if relation.get("relname") else frozenset()
