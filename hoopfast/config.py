@@ -263,7 +263,7 @@ def _check_admin(admin: Admin, path: str, report: document.Report) -> None:
         report.add(f"{path}.address", "is empty (no admin API), but `tls` or `public_url` is set")
     if admin.public_url:
         checks.check_url(admin.public_url, f"{path}.public_url", report)
-    if admin.address and not admin.groups:
+    if admin.address and not admin.groups and not report.touches(f"{path}.groups"):
         report.add(f"{path}.groups", "is empty: nobody could administer the gateway")
     for name in ("groups", "auditors", "approvers"):
         if "" in getattr(admin, name):
@@ -285,7 +285,8 @@ def _check_address(text: str, tls: ServerTls | None, path: str, report: document
 
 def _check_claims(claims: Claims, path: str, report: document.Report) -> None:
     for name, claim in (("user", claims.user), ("groups", claims.groups)):
-        if not claim or "" in (claim if isinstance(claim, tuple) else (claim,)):
+        bad = not claim or "" in (claim if isinstance(claim, tuple) else (claim,))
+        if bad and not report.touches(f"{path}.{name}"):
             report.add(f"{path}.{name}", "has an empty name; write the claim, or the list of keys that lead to it")
 
 
@@ -298,7 +299,7 @@ def _check_issuer(base: Path, production: bool, issuer: Issuer, path: str, repor
         if url := getattr(issuer, name):
             local = issuer.development
             checks.check_url(url, f"{path}.{name}", report, loopback=local, must_be_local=local)
-    if not issuer.algorithms:
+    if not issuer.algorithms and not report.touches(f"{path}.algorithms"):
         report.add(f"{path}.algorithms", "is empty: no token could be accepted")
     for algorithm in issuer.algorithms:
         if algorithm not in ALGORITHMS:
