@@ -5,7 +5,7 @@
 from libc.math cimport isfinite
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport strtod
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
     MASK_IS_NULL = -1
@@ -306,11 +306,11 @@ cdef void mask_numeric_finish(MaskNumeric* number, const unsigned char* out, int
 
 
 cdef bint mask_numeric_special(const unsigned char* p, size_t n, MaskNumeric* number) noexcept nogil:
-    if n == 3 and p[0] == c'N' and p[1] == c'a' and p[2] == c'N':
+    if n == 3 and memcmp(p, b"NaN", 3) == 0:
         number.sign = 0xC000
-    elif n == 8 and p[0] == c'I':
+    elif n == 8 and memcmp(p, b"Infinity", 8) == 0:
         number.sign = 0xD000
-    elif n == 9 and p[0] == c'-' and p[1] == c'I':
+    elif n == 9 and memcmp(p, b"-Infinity", 9) == 0:
         number.sign = 0xF000
     else:
         return False

@@ -1,0 +1,1 @@
+"""The compiled core, part by part."""
