@@ -105,7 +105,8 @@ class DevelopmentIssuer:
         now = int(self._clock())
         claims: dict[str, Any] = {
             "iss": self.url, "sub": f"demo-{who.login}", "aud": audience, "azp": CLIENT_ID, "iat": now,
-            "exp": int(now + ttl), "auth_time": now, "jti": secrets.token_hex(12), "name": who.name, "preferred_username": who.login,
+            "exp": int(now + ttl), "auth_time": now, "jti": secrets.token_hex(12),
+            "name": who.name, "preferred_username": who.login,
             "email": who.email, "email_verified": True, "groups": list(who.groups),
         }
         if nonce:

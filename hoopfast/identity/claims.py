@@ -66,7 +66,8 @@ def _user(claims: dict[str, Any], issuer: Issuer) -> str:
             hint="The provider's administrator can add it; the gateway's can choose another (identity.claims.user).",
         )
     # Some providers send the flag as a text.
-    if path[-1] == "email" and not issuer.trust_email and claims.get("email_verified") not in (True, "true"):
+    verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"
+    if path[-1] == "email" and not issuer.trust_email and not verified:
         raise AuthenticationFailed(
             "claims",
             "your e-mail address is not verified at the identity provider",

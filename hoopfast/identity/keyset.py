@@ -17,7 +17,7 @@ from hoopfast.identity.strict_json import parse_object
 
 # Every algorithm the gateway can be told to accept. HS* and none can never be added by configuration.
 SUPPORTED_ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA", "PS256", "RS384", "RS512", "ES384", "ES512"})
-_KEY_TYPES = frozenset({"RSA", "EC", "OKP"})
+_KEY_TYPES = ("RSA", "EC", "OKP")                   # a tuple: a hostile member need not be hashable
 
 
 def is_loopback(host: str) -> bool:

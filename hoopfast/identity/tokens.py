@@ -101,7 +101,10 @@ def verify(unverified: Unverified, issuer: Issuer, key: jwt.PyJWK, now: float) -
             },
         )
     except Exception as error:  # noqa: BLE001 - ValueError, RecursionError and OSError have come through pyjwt before
-        raise _refusal(error, issuer) from None
+        refusal = _refusal(error, issuer)
+        if refusal.reason in {"signature", "malformed"} and len(unverified.token) in _TERMINAL_LINE_BYTES:
+            raise _cut_by_terminal(len(unverified.token)) from None     # the cut went through the signature
+        raise refusal from None
     if claims != unverified.claims:
         raise AuthenticationFailed("malformed", hint=HINT)
     _check_times(claims, now)
