@@ -1,0 +1,175 @@
+"""The worker process: its loop, its link to the supervisor, its relay thread, and the order in which they start and end.
+
+`run` is the entry that the supervisor's pool calls in a fresh process. Nothing works before the first ConfigUpdate; then
+the worker says Hello and takes clients. When the link ends, nobody could be revoked any more, so every session ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import mmap
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from hoopfast import limits, logs, model, units
+from hoopfast._wire import Relay
+from hoopfast.ipc import Link
+from hoopfast.worker.approvals import ApprovalDesk
+from hoopfast.worker.contexts import Contexts
+from hoopfast.worker.front import Front
+from hoopfast.worker.journal import Journal
+from hoopfast.worker.plan import Plan, make_plan
+from hoopfast.worker.verdicts import VerdictDesk
+
+log = logging.getLogger(__name__)
+
+ORPHANED: Final = "the gateway is restarting: connect again"
+RELAY_STOP_S: Final = 5.0
+FLUSH_S: Final = 1.0
+MASK_KEY_NAME: Final = "mask.key"
+CAPTURE_WORDS: Final = {"none": 0, "all": -1}
+
+
+def run(worker: int, ipc_socket: socket.socket, counters_path: str, state_dir: str) -> None:
+    """Be worker number `worker` until drained or orphaned. `counters_path` is a page the supervisor reads."""
+    logs.setup(process=f"worker-{worker}")
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)          # they reach the whole group; the supervisor decides
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Worker(worker, counters_path, Path(state_dir)).main(ipc_socket))
+
+
+class Worker:
+    """Everything of one worker process. `main` returns when the process should exit."""
+
+    def __init__(self, number: int, counters_path: str, state_dir: Path) -> None:
+        self._number = number
+        self._state_dir = state_dir
+        self._counters = _map_counters(counters_path)
+        self._mask_key = (state_dir / MASK_KEY_NAME).read_bytes()
+        self._link: Link | None = None
+        self._plan: Plan | None = None
+        self._front: Front | None = None
+        self._relay: Relay | None = None
+        self._thread: threading.Thread | None = None
+        self._journal: Journal | None = None
+        self._contexts: Contexts | None = None
+        self._approvals: ApprovalDesk | None = None
+        self._over = asyncio.Event()
+        self._drain: tuple[float, str] = (0.0, ORPHANED)
+
+    async def main(self, ipc_socket: socket.socket) -> None:
+        self._link = Link(ipc_socket, model.ToWorker, self._on_message, self._over.set)
+        await self._over.wait()
+        seconds, reason = self._drain
+        if self._front is not None:
+            await self._front.drain(seconds, reason)
+        await self._stop()
+
+    # ------------------------------------------------------------ messages
+
+    def _on_message(self, message: Any, fd: int | None) -> None:
+        if isinstance(message, model.ConfigUpdate):
+            self._configure(message)
+        elif isinstance(message, model.Drain):
+            self._drain = (message.seconds, message.reason)
+            self._over.set()
+        elif isinstance(message, model.Decision | model.ApprovalOpened):
+            if self._approvals is not None:
+                self._approvals.on_message(message)
+        elif self._front is not None:
+            self._front.on_message(message, fd)
+        else:
+            log.error("a %s came ahead of the configuration", type(message).__name__)
+            if fd is not None:
+                os.close(fd)
+            if isinstance(message, model.Accept):
+                self._send(model.ConnectionDone(reason="error"))
+
+    def _send(self, message: Any) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    def _configure(self, update: model.ConfigUpdate) -> None:
+        try:
+            plan = make_plan(update, self._mask_key, self._plan)
+        except Exception:
+            log.exception("version %d of the configuration cannot be used", update.version)
+            if self._plan is None:
+                self._over.set()            # the supervisor starts another, with a back-off
+            return
+        self._plan = plan
+        logging.getLogger().setLevel(plan.config.log_level.upper())
+        if self._front is None:
+            self._start(plan)
+        else:
+            assert self._journal is not None
+            self._journal.max_bytes = units.size_bytes(plan.config.audit.max_bytes)
+            self._front.replan(plan)
+
+    # ------------------------------------------------------------ life
+
+    def _start(self, plan: Plan) -> None:
+        audit = plan.config.audit
+        capture = CAPTURE_WORDS.get(audit.results)
+        relay = self._relay = Relay(
+            counters=self._counters,
+            capture_bytes=units.size_bytes(audit.results) if capture is None else capture,
+            durable=audit.durability == "disk",
+            statement_max=limits.STATEMENT_MAX_BYTES,
+            message_max=limits.CLIENT_MESSAGE_MAX_BYTES,
+            row_max=limits.MASKED_ROW_MAX_BYTES,
+        )
+        self._journal = Journal(
+            self._state_dir / "journal", self._number, relay, max_bytes=units.size_bytes(audit.max_bytes)
+        )
+        self._contexts = Contexts(relay)
+        self._approvals = ApprovalDesk(self._send)
+        self._front = Front(
+            self._number, relay, self._send, plan,
+            contexts=self._contexts, desk=VerdictDesk(relay, self._approvals), journal=self._journal,
+        )
+        asyncio.get_running_loop().add_reader(relay.event_fd, self._front.on_events)
+        self._thread = threading.Thread(target=relay.run, name="relay", daemon=True)
+        self._thread.start()
+        self._send(model.Hello(worker=self._number, pid=os.getpid()))
+
+    async def _stop(self) -> None:
+        """Relay first, so that the last records are written; then the supervisor hears the last words."""
+        if self._relay is not None and self._thread is not None and self._front is not None:
+            self._relay.stop()
+            await asyncio.to_thread(self._thread.join, RELAY_STOP_S)
+            if self._thread.is_alive():
+                log.error("the relay does not stop")
+            asyncio.get_running_loop().remove_reader(self._relay.event_fd)
+            self._front.on_events()
+            self._front.close()
+        if self._journal is not None:
+            await self._journal.close()
+        link = self._link
+        if link is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                while link.backlog_bytes and not link.closed:
+                    await asyncio.sleep(0.005)
+        link.close()
+
+
+def _map_counters(path: str) -> memoryview:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return memoryview(mmap.mmap(descriptor, model.COUNTER_PAGE_BYTES))
+    finally:
+        os.close(descriptor)
