@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from hoopfast import model
+from hoopfast.analysis.classify import facts
+from hoopfast.analysis.parse import parse
 from tests.support import wire
 
 _wire: Any = pytest.importorskip("hoopfast._wire", exc_type=ImportError)
@@ -52,5 +54,4 @@ def test_mask_value(benchmark: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_parse_and_classify(benchmark: Any, name: str) -> None:
-    analysis = pytest.importorskip("hoopfast.analysis.parse")
-    assert benchmark(analysis.parse, STATEMENTS[name])
+    assert benchmark(lambda: facts(parse(STATEMENTS[name])))
