@@ -42,8 +42,9 @@ class Report:
         self.problems: list[Problem] = []
         self.lines: dict[str, int] = {}
 
-    def add(self, path: str, what: str) -> None:
-        line = self.lines.get(path)
+    def add(self, path: str, what: str, *, parent: str = "") -> None:
+        """Note a problem; `parent` lends its line to a path that does not stand in the file."""
+        line = self.lines.get(path) or self.lines.get(parent)
         self.problems.append(Problem(self.file, path, f"{what} (line {line})" if line else what))
 
     def touches(self, path: str) -> bool:
@@ -264,13 +265,13 @@ def _struct(info: types.StructType, raw: dict[str, Any], path: str, report: Repo
         if name in raw:
             value = _value(field.type, raw[name], child(path, name), report, checks)
         elif field.required:
-            report.add(path, f"the key `{name}` is required here")
+            report.add(child(path, name), "is required", parent=path)
         if value is not MISSING:
             values[field.name] = value
         elif field.required:
             complete = False
             values[field.name] = stand_in = _stand_in(field.type)
-            checkable = checkable and stand_in is not None
+            checkable = checkable and stand_in is not MISSING
     result = info.cls(**values)
     if info.cls in checks and checkable:
         checks[info.cls](result, path, report)
@@ -279,7 +280,11 @@ def _struct(info: types.StructType, raw: dict[str, Any], path: str, report: Repo
 
 def _stand_in(info: types.Type) -> Any:
     """An empty value in place of a required one with a problem, so that the checks can look at its neighbours."""
-    return "" if isinstance(info, types.StrType) else () if isinstance(info, types.VarTupleType) else None
+    if isinstance(info, types.UnionType):
+        return None if info.includes_none else _stand_in(info.types[0])
+    if isinstance(info, types.StrType | types.LiteralType):
+        return ""
+    return () if isinstance(info, types.VarTupleType) else MISSING
 
 
 def _tuple(info: types.VarTupleType, raw: list[Any], path: str, report: Report, checks: Checks) -> Any:

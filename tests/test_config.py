@@ -82,14 +82,16 @@ sessions: {idle: -1, drain: 1e999}
 """)
     assert set(found) == {
         "$.admin.address", "$.listen.worker", "$.listen.workers", "$.listen.address", "$.identity[0].claims.user",
-        "$.identity[0].issuer", "$.identity[0].algorithms", "$.identity[1]", '$.connections["a b"].upstream.port',
-        '$.connections["a b"].upstream', '$.connections["a b"].upstream.password', '$.connections["a b"].upstream.tls',
+        "$.identity[0].issuer", "$.identity[0].algorithms", "$.identity[1].audience",
+        '$.connections["a b"].upstream.port',
+        '$.connections["a b"].upstream.database',
+        '$.connections["a b"].upstream.password', '$.connections["a b"].upstream.tls',
         "$.connections.no.upstream.tls", "$.connections.no.upstream", "$.audit.results", "$.audit.sinks",
         "$.audit.max_bytes", "$.log_level", "$.sessions.idle", "$.sessions.drain",
     }
     assert "did you mean workers?" in found["$.listen.worker"]
     assert "did you mean verify-full?" in found['$.connections["a b"].upstream.tls']
-    assert found["$.identity[1]"] == "the key `audience` is required here (line 7)"
+    assert found["$.identity[1].audience"] == "is required (line 7)"
     assert "(line 11)" in found["$.audit.results"]
     assert not any("hunter2" in what for what in found.values())
 
@@ -296,7 +298,8 @@ def test_sizes_of_results() -> None:
 
 def test_secret_references_are_listed(tmp_path: Path) -> None:
     data = changed("identity", to=[ISSUER | {"client_id": "c", "client_secret": "vault:kv/x#y"}])
-    data |= {"store": "env:STORE", "approvals": {"webhooks": [{"url": "https://h.example.com", "secret": "exec:pass x"}]}}
+    data["approvals"] = {"webhooks": [{"url": "https://h.example.com", "secret": "exec:pass x"}]}
+    data["store"] = "env:STORE"
     assert dict(config.secret_references(load(tmp_path, data))) == {
         "$.identity[0].client_secret": "vault:kv/x#y",
         "$.connections.orders.upstream.password": "env:ORDERS_PASSWORD",
@@ -307,6 +310,7 @@ def test_secret_references_are_listed(tmp_path: Path) -> None:
 
 def test_the_schema_knows_every_key() -> None:
     schema = config.json_schema()
-    assert set(schema["$defs"]["Config"]["properties"]) == {f.encode_name for f in msgspec.structs.fields(config.Config)}
+    keys = {field.encode_name for field in msgspec.structs.fields(config.Config)}
+    assert set(schema["$defs"]["Config"]["properties"]) == keys
     assert schema["$defs"]["Upstream"]["required"] == ["host", "database", "user"]
     assert schema["$defs"]["Upstream"]["additionalProperties"] is False

@@ -40,8 +40,10 @@ def test_equal_keys_are_all_reported_with_their_lines() -> None:
 
 @pytest.mark.parametrize("text", [
     "password: *hunter2\n", "a: &hunter2 1\nb: &hunter2 2\nc: *hunter3\n", "password: !hunter2 x\n",
-    "password: !!python/object:hunter2 x\n", "password: !hunter2!x y\n", "a: 'hunter2\n", "a: {hunter2\n", "a: [hunter2}\n",
-    "hunter2: b: c\n", "a: \"\\hunter2\"\n", "a: @hunter2\n", "a: `hunter2\n", "<<: {hunter2: 1}\n", "? [hunter2]\n: 1\n",
+    "password: !!python/object:hunter2 x\n", "password: !hunter2!x y\n", "a: 'hunter2\n", "a: {hunter2\n",
+    "a: [hunter2}\n",
+    "hunter2: b: c\n", 'a: "\\hunter2"\n', "a: @hunter2\n", "a: `hunter2\n", "<<: {hunter2: 1}\n",
+    "? [hunter2]\n: 1\n",
     "a: !!int hunter2\n", "a: !!bool hunter2\n", "a: \x01hunter2\n", "a: %hunter2\n", "\thunter2: 1\n",
 ])
 def test_what_cannot_be_read_is_reported_but_not_repeated(text: str) -> None:

@@ -94,7 +94,7 @@ def test_exec_keeps_quiet_about_what_the_command_complains(capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-def test_exec_is_ended_with_its_children_when_it_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exec_is_ended_with_its_children_when_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "TIMEOUT_S", 0.3)
     script = tmp_path / "slow"
     script.write_text("#!/bin/sh\nsleep 30 &\necho $! > child\necho started\nwait\n")

@@ -8,7 +8,8 @@ from hoopfast import units
 
 
 @pytest.mark.parametrize(("text", "size"), [
-    ("64KiB", 65536), ("1GiB", 1 << 30), ("10 MiB", 10 << 20), ("500MB", 500_000_000), ("4096", 4096), ("0", 0), ("7b", 7),
+    ("64KiB", 65536), ("1GiB", 1 << 30), ("10 MiB", 10 << 20), ("500MB", 500_000_000), ("4096", 4096), ("0", 0),
+    ("7b", 7),
 ])
 def test_sizes(text: str, size: int) -> None:
     assert units.size_bytes(text) == size

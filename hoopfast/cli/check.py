@@ -21,6 +21,8 @@ from hoopfast import config, document, secrets, units
 from hoopfast.errors import ConfigError, Problem
 from hoopfast.policy import source
 
+WIDTH_PIPED = 1000                      # where nobody looks, no line is cut
+
 
 @click.command(name="check")
 @click.option("-c", "--config", "file", envvar="HOOPFAST_CONFIG", default="hoopfast.yaml", show_default=True,
@@ -116,7 +118,8 @@ def _summary(file: Path, settings: config.Config, policy: source.Policy) -> None
         f"{_count(len(policy.rules), 'statement rule')}"))
     for rule in policy.rules:
         rules.add(Text(f"{rule.name}: {rule.action}"))
-    Console().print(tree, soft_wrap=True)
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH_PIPED)).print(tree)
     for note in notes(settings, policy):
         click.echo(f"note: {note}")
 

@@ -83,7 +83,7 @@ class Tables:
         self._anywhere: set[str] = set()
         for name in names:
             schema, table = (["*", *split_name(name)])[-2:]
-            if "*" in table or "*" in schema.strip("*"):
+            if "*" in table or ("*" in schema and not Glob(schema).anything):
                 self._patterns.append((Glob(schema), Glob(table)))
             elif "*" in schema:
                 self._anywhere.add(table)
