@@ -1,12 +1,12 @@
 """The masks a second time, in plain Python: slow, obvious, and written from docs/masks.md rather than from the core.
 
-`mask` is one cell, `copy` the CopyData bodies of one statement. Used by test_mask.py and test_copymask.py, which compare
-the compiled core with it.
+`mask` is one cell; `copy_text`, `copy_csv` and `Binary` are the CopyData bodies of a statement. test_mask.py and
+test_copymask.py compare the compiled core with it.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import math
@@ -19,7 +19,7 @@ from decimal import Decimal
 NULL, REDACT, PARTIAL, EMAIL, HASH, CONSTANT = range(6)
 TEXT_TYPES = {25, 1043, 1042, 19, 705}
 INTEGERS = {21: 2, 23: 4, 20: 8}
-EPOCH = datetime.date(2000, 1, 1)
+EPOCH = dt.date(2000, 1, 1)
 
 # type -> (text, binary)
 REDACTED: dict[int, tuple[bytes, bytes]] = {
@@ -27,27 +27,80 @@ REDACTED: dict[int, tuple[bytes, bytes]] = {
     16: (b"f", b"\0"),
     17: (b"\\x", b""),
     18: (b"*", b"*"),
-    21: (b"0", bytes(2)), 23: (b"0", bytes(4)), 20: (b"0", bytes(8)), 26: (b"0", bytes(4)),
-    700: (b"0", bytes(4)), 701: (b"0", bytes(8)), 1700: (b"0", bytes(8)), 790: (b"00", bytes(8)),
-    114: (b"{}", b"{}"), 3802: (b"{}", b"\x01{}"), 142: (b"<redacted/>", b"<redacted/>"),
-    1082: (b"1970-01-01", struct.pack("!i", (datetime.date(1970, 1, 1) - EPOCH).days)),
-    1114: (b"1970-01-01 00:00:00", struct.pack("!q", (datetime.date(1970, 1, 1) - EPOCH).days * 86_400_000_000)),
-    1184: (b"1970-01-01 00:00:00+00", struct.pack("!q", (datetime.date(1970, 1, 1) - EPOCH).days * 86_400_000_000)),
-    1083: (b"00:00:00", bytes(8)), 1266: (b"00:00:00+00", bytes(12)), 1186: (b"00:00:00", bytes(16)),
+    21: (b"0", bytes(2)),
+    23: (b"0", bytes(4)),
+    20: (b"0", bytes(8)),
+    26: (b"0", bytes(4)),
+    700: (b"0", bytes(4)),
+    701: (b"0", bytes(8)),
+    1700: (b"0", bytes(8)),
+    790: (b"00", bytes(8)),
+    114: (b"{}", b"{}"),
+    3802: (b"{}", b"\x01{}"),
+    142: (b"<redacted/>", b"<redacted/>"),
+    1082: (b"1970-01-01", struct.pack("!i", (dt.date(1970, 1, 1) - EPOCH).days)),
+    1114: (b"1970-01-01 00:00:00", struct.pack("!q", (dt.date(1970, 1, 1) - EPOCH).days * 86_400_000_000)),
+    1184: (b"1970-01-01 00:00:00+00", struct.pack("!q", (dt.date(1970, 1, 1) - EPOCH).days * 86_400_000_000)),
+    1083: (b"00:00:00", bytes(8)),
+    1266: (b"00:00:00+00", bytes(12)),
+    1186: (b"00:00:00", bytes(16)),
     2950: (b"00000000-0000-0000-0000-000000000000", bytes(16)),
-    869: (b"0.0.0.0", bytes([2, 32, 0, 4, 0, 0, 0, 0])), 650: (b"0.0.0.0/32", bytes([2, 32, 1, 4, 0, 0, 0, 0])),
-    829: (b"00:00:00:00:00:00", bytes(6)), 774: (b"00:00:00:00:00:00:00:00", bytes(8)),
-    1560: (b"0", bytes([0, 0, 0, 1, 0])), 1562: (b"0", bytes([0, 0, 0, 1, 0])),
+    869: (b"0.0.0.0", bytes([2, 32, 0, 4, 0, 0, 0, 0])),
+    650: (b"0.0.0.0/32", bytes([2, 32, 1, 4, 0, 0, 0, 0])),
+    829: (b"00:00:00:00:00:00", bytes(6)),
+    774: (b"00:00:00:00:00:00:00:00", bytes(8)),
+    1560: (b"0", bytes([0, 0, 0, 1, 0])),
+    1562: (b"0", bytes([0, 0, 0, 1, 0])),
     3614: (b"", bytes(4)),
     **dict.fromkeys((3904, 3906, 3908, 3910, 3912, 3926), (b"empty", b"\x01")),
     **dict.fromkeys((4451, 4532, 4533, 4534, 4535, 4536), (b"{}", bytes(4))),
 }
 ELEMENTS = {
-    1000: 16, 1001: 17, 1002: 18, 1003: 19, 1016: 20, 1005: 21, 1007: 23, 1009: 25, 1028: 26, 199: 114, 143: 142,
-    1017: 600, 1018: 601, 1019: 602, 1020: 603, 1027: 604, 629: 628, 651: 650, 1021: 700, 1022: 701, 719: 718, 775: 774,
-    791: 790, 1040: 829, 1041: 869, 1014: 1042, 1015: 1043, 1182: 1082, 1183: 1083, 1115: 1114, 1185: 1184, 1187: 1186,
-    1270: 1266, 1561: 1560, 1563: 1562, 1231: 1700, 2951: 2950, 3643: 3614, 3807: 3802, 3905: 3904, 3907: 3906,
-    3909: 3908, 3911: 3910, 3913: 3912, 3927: 3926,
+    1000: 16,
+    1001: 17,
+    1002: 18,
+    1003: 19,
+    1016: 20,
+    1005: 21,
+    1007: 23,
+    1009: 25,
+    1028: 26,
+    199: 114,
+    143: 142,
+    1017: 600,
+    1018: 601,
+    1019: 602,
+    1020: 603,
+    1027: 604,
+    629: 628,
+    651: 650,
+    1021: 700,
+    1022: 701,
+    719: 718,
+    775: 774,
+    791: 790,
+    1040: 829,
+    1041: 869,
+    1014: 1042,
+    1015: 1043,
+    1182: 1082,
+    1183: 1083,
+    1115: 1114,
+    1185: 1184,
+    1187: 1186,
+    1270: 1266,
+    1561: 1560,
+    1563: 1562,
+    1231: 1700,
+    2951: 2950,
+    3643: 3614,
+    3807: 3802,
+    3905: 3904,
+    3907: 3906,
+    3909: 3908,
+    3911: 3910,
+    3913: 3912,
+    3927: 3926,
 }
 REDACTED |= {array: (b"{}", struct.pack("!iiI", 0, 0, element)) for array, element in ELEMENTS.items()}
 
@@ -57,6 +110,7 @@ class Unfit(Exception):
 
 
 # ---------------------------------------------------------------- one cell
+
 
 def redact(type_oid: int, format: int, value: bytes) -> bytes | None:
     if type_oid not in REDACTED:
@@ -111,9 +165,7 @@ def read_bytea(value: bytes) -> bytes:
         return bytes.fromhex(value[2:].decode())
     if not re.fullmatch(rb"(?:[^\\]|\\\\|\\[0-3][0-7]{2})*", value, re.DOTALL):
         raise Unfit
-    return re.sub(
-        rb"\\(\\|[0-7]{3})", lambda m: b"\\" if m[1] == b"\\" else bytes([int(m[1], 8)]), value
-    )
+    return re.sub(rb"\\(\\|[0-7]{3})", lambda m: b"\\" if m[1] == b"\\" else bytes([int(m[1], 8)]), value)
 
 
 def read_uuid(value: bytes) -> bytes | None:
@@ -244,7 +296,7 @@ def constant_of(type_oid: int, format: int, constant: bytes, value: bytes) -> by
         return raw if raw is None or format == 1 else str(uuid.UUID(bytes=raw)).encode()
     if type_oid == 1082 and re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}", constant):
         try:
-            day = datetime.date.fromisoformat(constant.decode())
+            day = dt.date.fromisoformat(constant.decode())
         except ValueError:
             return None
         if format == 1:
@@ -253,7 +305,9 @@ def constant_of(type_oid: int, format: int, constant: bytes, value: bytes) -> by
     return None
 
 
-def mask(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None) -> bytes | None:
+def mask(
+    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None
+) -> bytes | None:
     if value is None or kind == NULL or format not in {0, 1}:
         return None
     if kind == CONSTANT:
@@ -300,19 +354,27 @@ def copy_text(
             continue
         if any(c not in {*LETTERS, b"\\", delimiter} for c in re.findall(rb"\\(.)", raw, re.DOTALL)):
             raise Malformed
-        plain = re.sub(rb"\\(.)", lambda m: m[1] if m[1] == delimiter else LETTERS.get(m[1], m[1]), raw, flags=re.DOTALL)
+        plain = re.sub(
+            rb"\\(.)", lambda m: m[1] if m[1] == delimiter else LETTERS.get(m[1], m[1]), raw, flags=re.DOTALL
+        )
         masked = mask(*masks[index], type_oid, 0, plain)
         if masked is None:
             done.append(null)
             continue
         names = {value: name for name, value in LETTERS.items()}
-        done.append(re.sub(
-            rb"[\b\f\n\r\t\v\\" + d + b"]", lambda m, names=names: b"\\" + names.get(m[0], m[0]), masked))
+        done.append(
+            re.sub(rb"[\b\f\n\r\t\v\\" + d + b"]", lambda m, names=names: b"\\" + names.get(m[0], m[0]), masked)
+        )
     return delimiter.join(done) + b"\n"
 
 
 def copy_csv(
-    line: bytes, delimiter: bytes, quote: bytes, escape: bytes, null: bytes, columns: Sequence[tuple[int, int]],
+    line: bytes,
+    delimiter: bytes,
+    quote: bytes,
+    escape: bytes,
+    null: bytes,
+    columns: Sequence[tuple[int, int]],
     masks: Sequence[Mask],
 ) -> bytes:
     d, q, e = (re.escape(c) for c in (delimiter, quote, escape))
