@@ -146,7 +146,7 @@ def main() -> None:
     console.print(table)
     total = next(row for row in rows if row["Name"] == "Aggregated")
     failures, requests = int(total["Failure Count"]), int(total["Request Count"])
-    console.print(f"approved {approver.approved}; in PostgreSQL's log {logged}, missing in the audit trail {len(missing)}")
+    console.print(f"approved {approver.approved}; statements at PostgreSQL {logged}, unrecorded {len(missing)}")
     if leaked:
         console.print("[red]a masked value is in the audit trail[/]")
     if failures or missing or leaked or not requests or not logged:

@@ -129,8 +129,8 @@ def test_ending_a_session(gateway: Gateway) -> None:
             return [row.get("id") or row.get("session") for row in rows if row["application"] == "to be ended"]
 
         session = wait_until(find, "the session is listed")[0]
-        gateway.cli("sessions", "end", str(session), "-c", str(gateway.config_file), check=False)
-        gateway.cli("sessions", "kill", str(session), "-c", str(gateway.config_file), check=False)
+        with gateway.admin() as api:
+            api.post(f"/sessions/{session}/kill", json={"reason": "a test"}).raise_for_status()
         with pytest.raises(psycopg.OperationalError):
             for _ in range(50):
                 db.execute("SELECT 1")
