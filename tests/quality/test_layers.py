@@ -31,7 +31,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "identity": (2.0, ("hoopfast.identity",)),
     "audit": (2.0, ("hoopfast.audit",)),
     "audit effects": (
-        3.0, ("hoopfast.audit.shipper", "hoopfast.audit.streams", "hoopfast.audit.sinks", "hoopfast.audit.search"),
+        3.0, tuple(f"hoopfast.audit.{name}" for name in ("shipper", "streams", "sinks", "search", "replay")),
     ),
     "net": (3.0, ("hoopfast.net",)),
     "store rows": (2.0, ("hoopfast.store.rows",)),
