@@ -31,7 +31,7 @@ BODY_MAX_BYTES = 64 * 1024
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
 # Query parameters that the audit store understands; see audit/search.py.
-FILTERS = ("user", "connection", "text", "since", "until", "session", "outcome", "verdict", "rule", "event", "table")
+FILTERS = ("user", "connection", "text", "table", "verdict", "outcome", "sqlstate", "event", "since", "until")
 
 Verify = Callable[[str, str], Awaitable[Identity]]          # (bearer token, peer)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -145,7 +145,7 @@ class Api:
 
     async def sessions(self, request: Request) -> Response:
         who = await self.who(request)
-        live = request.query_params.get("live", "") in ("1", "true", "yes")
+        live = {"1": True, "true": True, "0": False, "false": False}.get(request.query_params.get("live", ""))
         return Json(await self._operations.sessions(who, live=live, **_filters(request)))
 
     async def session(self, request: Request) -> Response:
@@ -159,13 +159,15 @@ class Api:
     # ------------------------------------------------------------ audit
 
     async def search(self, request: Request) -> Response:
-        return Json(await self._operations.search(await self.who(request), **_filters(request)))
+        filters = _filters(request)
+        if after := _number(request, "after", 0, 2**63 - 1):
+            filters["after"] = after
+        return Json(await self._operations.search(await self.who(request), **filters))
 
     async def export(self, request: Request) -> Response:
         filters = _filters(request)
-        # An export is whole unless the person says otherwise.
-        if "limit" not in request.query_params:
-            filters.pop("limit", None)
+        # An export is whole, or it is none.
+        del filters["limit"]
         return _lines(self._operations.export(await self.who(request), **filters))
 
     async def tail(self, request: Request) -> Response:

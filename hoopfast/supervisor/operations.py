@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets as randomness
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from hoopfast import model
+from hoopfast.audit.events import utc
+from hoopfast.audit.search import BadSearch
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
 from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, LOCAL_ADMIN, Principal, Refused
@@ -33,6 +35,8 @@ TEXT_MAX = 200
 TAIL_POLL_S = 0.5
 EXPORT_BATCH = 500
 
+T = TypeVar("T")
+
 
 class AdminStore(Protocol):
     """The part of store.control.ControlStore that is used here."""
@@ -49,11 +53,13 @@ class AdminStore(Protocol):
 class AuditReading(Protocol):
     """The part of audit.search.AuditReader that is used here; every method blocks and returns plain data."""
 
-    def sessions(self, **filters: Any) -> list[dict[str, Any]]: ...
-    def session(self, session: str) -> list[dict[str, Any]]: ...
-    def search(self, **filters: Any) -> list[dict[str, Any]]: ...
+    def sessions(self, filters: Mapping[str, Any] | None = None, limit: int = 100) -> list[dict[str, Any]]: ...
+    def session(self, id: str) -> dict[str, Any] | None: ...  # noqa: A002  (the reader's name for it)
+    @property
+    def search(self) -> Callable[..., list[dict[str, Any]]]: ...
     def export(self, **filters: Any) -> Iterator[dict[str, Any]]: ...
-    def tail(self, after: int) -> tuple[int, list[dict[str, Any]]]: ...
+    def tail(self, after_rowid: int, limit: int = 1000) -> list[dict[str, Any]]: ...
+    def last_id(self) -> int: ...
 
 
 class Operations:
@@ -111,30 +117,36 @@ class Operations:
 
     # ------------------------------------------------------------ sessions
 
-    async def sessions(self, who: Principal, *, live: bool = False, **filters: Any) -> dict[str, Any]:
-        """Live sessions first, then ended ones from the audit store."""
+    async def sessions(
+        self, who: Principal, *, live: bool | None = None, limit: int = 100, **filters: Any
+    ) -> dict[str, Any]:
+        """Newest first: open ones as the workers report them, with their counts and ended ones from the audit store."""
         who.need(ADMIN, AUDITOR)
+        self.note(who, "sessions", filters=filters)
+        known: dict[str, dict[str, Any]] = {}
+        if self._audit is not None:
+            found = await _reading(self._audit.sessions, filters, limit)
+            known = {item["session"]: item for item in found}
+        wanted = {name: filters[name] for name in ("user", "connection") if filters.get(name)}
         running = [_live(worker, session) for worker, session in reversed(self._sessions.all())]
-        running = [item for item in running if all(not v or item.get(k) == v for k, v in filters.items() if k in item)]
-        ended: list[dict[str, Any]] = []
-        if not live and self._audit is not None:
-            known = {item["session"] for item in running}
-            found = await asyncio.to_thread(self._audit.sessions, **filters)
-            ended = [{**item, "live": False} for item in found if item["session"] not in known]
-        self.note(who, "sessions", filters={k: v for k, v in filters.items() if v})
-        return {"sessions": running + ended}
+        running = [item for item in running if all(item[name] == value for name, value in wanted.items())]
+        listed = [{**known.pop(item["session"], {}), **item} for item in running] if live is not False else []
+        if not live:
+            open_now = {f"{session.session:016x}" for _, session in self._sessions.all()}
+            listed += [{**item, "live": False} for name, item in known.items() if name not in open_now]
+        return {"sessions": listed[:limit]}
 
     async def session(self, who: Principal, name: str) -> dict[str, Any]:
         """One session and its events, oldest first."""
         who.need(ADMIN, AUDITOR)
         number = session_number(name)
+        kept = await _reading(self._audit.session, f"{number:016x}") if self._audit is not None else None
         found = self._sessions.find(number)
-        events = await asyncio.to_thread(self._audit.session, f"{number:016x}") if self._audit is not None else []
-        if found is None and not events:
+        if found is None and kept is None:
             raise Refused(404, f"there is no session {name}", hint="`hoopfast sessions list` shows them.")
-        self.note(who, "session", session=f"{number:016x}")
-        head = _live(*found) if found else {"session": f"{number:016x}", "live": False}
-        return {"session": head, "events": events}
+        self.note(who, "session", session_shown=f"{number:016x}")
+        events = kept.pop("events") if kept is not None else []
+        return {"session": {**(kept or {}), **(_live(*found) if found else {"live": False})}, "events": events}
 
     def kill(self, who: Principal, name: str, reason: str) -> dict[str, Any]:
         who.need(ADMIN)
@@ -158,23 +170,23 @@ class Operations:
     async def search(self, who: Principal, **filters: Any) -> dict[str, Any]:
         who.need(ADMIN, AUDITOR)
         audit = self._need_audit()
-        self.note(who, "audit_search", filters={k: v for k, v in filters.items() if v})
-        return {"events": await asyncio.to_thread(audit.search, **filters)}
+        self.note(who, "audit_search", filters=filters)
+        return {"events": await _reading(audit.search, **filters)}
 
     def export(self, who: Principal, **filters: Any) -> AsyncIterator[dict[str, Any]]:
-        """Every matching event, oldest first; read in batches, so that an export of a year fits in memory."""
+        """Every matching event, newest first; read in batches, so that an export of a year fits in memory."""
         # Not a generator itself: the refusal has to come before the first byte of the answer.
         who.need(ADMIN, AUDITOR)
         audit = self._need_audit()
-        self.note(who, "audit_export", filters={k: v for k, v in filters.items() if v})
+        self.note(who, "audit_export", filters=filters)
         return _batched(audit, filters)
 
     def tail(self, who: Principal, after: int | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Events from now on (or from a position on), as they reach the store. Never ends of itself."""
+        """Events from now on (or after the event with this `id`), as they reach the store. Never ends of itself."""
         who.need(ADMIN, AUDITOR)
         audit = self._need_audit()
         self.note(who, "audit_tail")
-        return _followed(audit, -1 if after is None else after)
+        return _followed(audit, after)
 
     def _need_audit(self) -> AuditReading:
         if self._audit is None:
@@ -299,8 +311,18 @@ def _live(worker: int, session: model.SessionOpened) -> dict[str, Any]:
         "session": f"{session.session:016x}", "live": True, "worker": worker, "user": who.user, "issuer": who.issuer,
         "groups": list(who.groups), "method": who.method, "credential": who.credential,
         "connection": session.connection, "database": session.database, "role": session.role, "client": session.peer,
-        "application": session.application, "tls": session.tls, "started_at": session.started_at,
+        "application": session.application, "tls": session.tls, "started_at": utc(int(session.started_at * 1e9)),
+        "ended_at": None,
     }
+
+
+async def _reading(read: Callable[..., T], *arguments: Any, **filters: Any) -> T:
+    try:
+        return await asyncio.to_thread(read, *arguments, **filters)
+    except BadSearch as bad:
+        raise Refused(400, str(bad)) from bad
+    except GatewayError as failure:
+        raise Refused(503, str(failure), hint="The journal keeps everything meanwhile.") from failure
 
 
 async def _batched(audit: AuditReading, filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -310,10 +332,12 @@ async def _batched(audit: AuditReading, filters: dict[str, Any]) -> AsyncIterato
             yield event
 
 
-async def _followed(audit: AuditReading, position: int) -> AsyncIterator[dict[str, Any]]:
+async def _followed(audit: AuditReading, after: int | None) -> AsyncIterator[dict[str, Any]]:
+    position = await asyncio.to_thread(audit.last_id) if after is None else after
     while True:
-        position, events = await asyncio.to_thread(audit.tail, position)
+        events = await asyncio.to_thread(audit.tail, position)
         for event in events:
+            position = event["id"]
             yield event
         if not events:
             await asyncio.sleep(TAIL_POLL_S)

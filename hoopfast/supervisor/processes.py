@@ -55,12 +55,9 @@ def start_fork_server(preload: tuple[str, ...]) -> None:
 
 
 class Worker:
-    """One live worker process. `index` is its slot, which its successor takes over; `load` is what it has accepted.
+    """One live worker process. `index` is its slot, which its successor takes over; `load` is what it has accepted."""
 
-    `boot_after` is the wall clock in ns just before it was started: no journal of its own is older.
-    """
-
-    def __init__(self, index: int, process: BaseProcess, counters: CounterPage, now: float, boot_after: int) -> None:
+    def __init__(self, index: int, process: BaseProcess, counters: CounterPage, now: float) -> None:
         self.index = index
         self.process = process
         self.counters = counters
@@ -71,7 +68,6 @@ class Worker:
         self.ready = False          # it has said Hello
         self.started_at = now
         self.heard_at = now
-        self.boot_after = boot_after
         self.dead = False
 
     def send(self, message: Any, fd: int | None = None) -> None:
@@ -149,6 +145,7 @@ class Pool:
         self._ping_every_s = ping_every_s
         self._silence_max_s = silence_max_s
         self._backoff_first_s = backoff_first_s
+        self._boots: dict[int, int] = {}        # slot -> wall clock (ns) just before its process was started
         self._backoff: dict[int, float] = {}
         self._restarting: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
@@ -188,8 +185,8 @@ class Pool:
 
     def is_live(self, index: int, boot: int) -> bool:
         """Whether the worker process that started at `boot` (wall clock, ns) still runs. From any thread."""
-        worker = self.workers.get(index)
-        return worker is not None and boot >= worker.boot_after
+        boot_after = self._boots.get(index)
+        return boot_after is not None and boot >= boot_after
 
     def expect_exits(self) -> None:
         """From now on, a worker that exits is not replaced."""
@@ -223,13 +220,15 @@ class Pool:
             name=f"hoopfast-worker-{index}",
             daemon=True,
         )
-        boot_after = time.time_ns()
+        # Before the start: a journal without a live process would count as final.
+        self._boots[index] = time.time_ns()
         try:
             process.start()
-            worker = Worker(index, process, counters, self._loop.time(), boot_after)
+            worker = Worker(index, process, counters, self._loop.time())
         except (OSError, EOFError):
             # No memory, no processes, a dead fork server: the next try starts a new one.
             log.exception("worker %d could not be started", index)
+            del self._boots[index]
             ours.close()
             counters.close()
             self._restart_later(index, lived_s=0.0)
@@ -269,7 +268,7 @@ class Pool:
     def _on_exit(self, worker: Worker) -> None:
         self._loop.remove_reader(worker.pidfd)
         how = worker.bury()
-        del self.workers[worker.index]
+        del self.workers[worker.index], self._boots[worker.index]
         self._retire(worker)
         lived_s = self._loop.time() - worker.started_at
         self._events.worker_died(worker, how)

@@ -39,7 +39,7 @@ class Shipping:
                 built, self.lag = await loop.run_in_executor(self._thread, self._step)
                 pause_s = 0.0 if built else IDLE_S
             except Exception:
-                # Sinks fail on their own inside step(); this is a fault of ours. The journal keeps everything meanwhile.
+                # Sinks fail by themselves inside step(): this is a fault of ours. The journal keeps everything.
                 self.failures += 1
                 pause_s = BROKEN_S
                 log.exception("the audit shipper failed; it goes on in %.0f s", BROKEN_S)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hoopfast.audit.events import Event, gateway_event
+from hoopfast.audit.events import Gateway, gateway_event
 
 log = logging.getLogger("hoopfast.supervisor.trail")
 
@@ -19,7 +19,7 @@ log = logging.getLogger("hoopfast.supervisor.trail")
 class Trail:
     """`add` takes an event (Shipper.add)."""
 
-    def __init__(self, add: Callable[[Event], None]) -> None:
+    def __init__(self, add: Callable[[Gateway], None]) -> None:
         self._add = add
         self._last = 0
 

@@ -1,0 +1,31 @@
+"""`hoopfast serve`: run the gateway. Joins the supervisor with its neighbours, the worker and the console."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+WORKER_MODULE = "hoopfast.worker.main"
+
+
+@click.command(name="serve")
+@click.option("-c", "--config", "file", envvar="HOOPFAST_CONFIG", default="hoopfast.yaml", show_default=True,
+              type=click.Path(path_type=Path), help="The configuration; it names the policy.")
+def command(file: Path) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C: once drains, twice ends everything now. SIGHUP reloads."""
+    import uvloop
+
+    from hoopfast.console.pages import Console
+    from hoopfast.errors import ConfigError
+    from hoopfast.supervisor.main import serve
+    from hoopfast.supervisor.processes import start_fork_server
+    from hoopfast.worker.main import run
+
+    start_fork_server((WORKER_MODULE,))
+    try:
+        uvloop.run(serve(file.absolute(), worker=run, console=Console))
+    except ConfigError as broken:
+        for problem in broken.problems:
+            click.echo(str(problem), err=True)
+        raise click.ClickException("the gateway cannot start with this configuration (see above)") from None
