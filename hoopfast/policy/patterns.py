@@ -74,6 +74,22 @@ def _quoted(text: str) -> tuple[str, str]:
         at += 2
 
 
+class Written:
+    """A table's name as a statement writes it, with every way to read it as (schema, table).
+
+    A part in double quotes may hold dots itself, and a database may stand in front.
+    """
+
+    __slots__ = ("bare", "readings")
+
+    def __init__(self, text: str) -> None:
+        parts = text.split(".")
+        self.bare = text if len(parts) == 1 else ""
+        self.readings = [(".".join(parts[:i]), ".".join(parts[i:])) for i in range(1, len(parts))]
+        if len(parts) > 2:
+            self.readings.append((parts[-2], parts[-1]))
+
+
 class Tables:
     """The `tables` of a rule, asked with names as a statement writes them."""
 
@@ -91,29 +107,22 @@ class Tables:
                 self._exact.add((schema, table))
         self._bare = self._anywhere | {table for _, table in self._exact}
 
-    def may_mean(self, written: str) -> bool:
+    def may_mean(self, written: Written) -> bool:
         """Whether the name can be one of ours: without a schema it can stand for any. For rules that restrict."""
-        if "." not in written:
-            return written in self._bare or any(table.matches(written) for _, table in self._patterns)
-        return any(self._has(schema, table) for schema, table in _readings(written))
+        if written.bare:
+            return written.bare in self._bare or any(table.matches(written.bare) for _, table in self._patterns)
+        return any(self._has(schema, table) for schema, table in written.readings)
 
-    def must_mean(self, written: str) -> bool:
+    def must_mean(self, written: Written) -> bool:
         """Whether the name cannot be anything else than one of ours. For rules that allow.
 
         A name without schema only counts where the rule does not care about schemas: search_path decides what it is.
         """
-        if "." not in written:
-            return written in self._anywhere or any(
-                schema.anything and table.matches(written) for schema, table in self._patterns)
-        schema, _, table = written.partition(".")
-        return "." not in table and self._has(schema, table)
+        if written.bare:
+            return written.bare in self._anywhere or any(
+                schema.anything and table.matches(written.bare) for schema, table in self._patterns)
+        return len(written.readings) == 1 and self._has(*written.readings[0])
 
     def _has(self, schema: str, table: str) -> bool:
         return (schema, table) in self._exact or table in self._anywhere or any(
             schemas.matches(schema) and tables.matches(table) for schemas, tables in self._patterns)
-
-
-def _readings(written: str) -> list[tuple[str, str]]:
-    """Every way to read a dotted name as (schema, table): a part may hold dots itself, or a database stand in front."""
-    parts = written.split(".")
-    return [(".".join(parts[:i]), ".".join(parts[i:])) for i in range(1, len(parts))] + [(parts[-2], parts[-1])]

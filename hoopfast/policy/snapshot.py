@@ -24,7 +24,7 @@ from hoopfast.errors import InternalFault
 from hoopfast.model import MASK_HASH, Identity, MaskSpec, Ruling, StatementFacts
 from hoopfast.policy import source
 from hoopfast.policy.kinds import covers, distinct
-from hoopfast.policy.patterns import Glob, Tables, split_name
+from hoopfast.policy.patterns import Glob, Tables, Written, split_name
 
 MASK_KEY_MIN_BYTES: Final = 32
 _STRICTNESS: Final = ("deny", "approve", "allow")
@@ -75,7 +75,7 @@ class _Rule(NamedTuple):
         # Code that cannot be read may touch any table: an exemption for some tables does not reach it.
         return not (facts.opaque and self.tables and self.rule.action == "allow")
 
-    def names(self, written: str) -> bool:
+    def names(self, written: Written) -> bool:
         if self.tables is None:
             return True
         return self.tables.must_mean(written) if self.rule.action == "allow" else self.tables.may_mean(written)
@@ -139,15 +139,16 @@ class Snapshot:
 
 def _matching(rules: list[_Rule], facts: StatementFacts) -> list[source.Rule]:
     """For each pair (kind, table) of the statement the first rule that matches it."""
-    tables = frozenset(facts.tables)
-    undecided: dict[str, frozenset[str | None]] = {kind: tables or frozenset({None}) for kind in distinct(facts.kinds)}
+    tables = {name: Written(name) for name in facts.tables}
+    all_tables: frozenset[str | None] = frozenset(tables or {None})
+    undecided = dict.fromkeys(distinct(facts.kinds), all_tables)
     found: list[source.Rule] = []
     for rule in rules:
         if not rule.speaks_of(facts):
             continue
-        named: frozenset[str | None] = frozenset(name for name in tables if rule.names(name))
-        if rule.tables is None:
-            named |= {None}
+        named = all_tables
+        if rule.tables is not None:
+            named = frozenset(name for name, written in tables.items() if rule.names(written))
         hit = False
         for kind, open_tables in list(undecided.items()):
             if (rule.statements and not covers(rule.statements, kind)) or not (open_tables & named):
@@ -207,20 +208,16 @@ def compile_policy(config: Config, policy: source.Policy, version: int, mask_key
     return Snapshot(version, {name: _compile_place(policy, name, mask_key) for name in config.connections})
 
 
-def _applies(connections: tuple[str, ...], name: str) -> bool:
-    return not connections or any(Glob(pattern).matches(name) for pattern in connections)
-
-
 def _who(groups: tuple[str, ...], users: tuple[str, ...]) -> _Who | None:
     return _Who(groups, users) if groups or users else None
 
 
 def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
     access = tuple(
-        (_Who(a.groups, a.users), a.action == "allow") for a in policy.access if _applies(a.connections, name))
+        (_Who(a.groups, a.users), a.action == "allow") for a in policy.access if source.applies(a.connections, name))
     masks: dict[tuple[str, ...], _Mask] = {}
     for entry in policy.masks:
-        if not _applies(entry.connections, name):
+        if not source.applies(entry.connections, name):
             continue
         unless = _who(entry.unless.groups, entry.unless.users) if entry.unless else None
         for column in map(split_name, entry.columns):
@@ -235,7 +232,7 @@ def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
             statements=frozenset(rule.when.statements),
             tables=Tables(rule.when.tables) if rule.when.tables else None,
         )
-        for rule in policy.rules if _applies(rule.when.connections, name)
+        for rule in policy.rules if source.applies(rule.when.connections, name)
     )
     people = [mask.unless for mask in masks.values()] + [rule.who for rule in rules]
     looks_at = {who.key: who for who in people if who is not None}

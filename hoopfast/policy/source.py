@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -140,6 +140,25 @@ def mask_spec(mask: Mask) -> model.MaskSpec:
         keep=(KEEP_DEFAULT if keep is None else keep) if name == "partial" else 0,
         constant=str(value).encode() if name == "constant" and value is not None else b"",
     )
+
+
+def applies(connections: tuple[str, ...], name: str) -> bool:
+    """Whether an entry's `connections` (empty: all) include this one."""
+    return not connections or any(Glob(pattern).matches(name) for pattern in connections)
+
+
+def masked_columns(policy: Policy) -> Callable[[str], tuple[tuple[str, str, str], ...]]:
+    """By connection: (schema, table, column) of every column that is masked for anybody; catalogs resolve them."""
+    def columns(connection: str) -> tuple[tuple[str, str, str], ...]:
+        found: dict[tuple[str, str, str], None] = {}
+        for entry in policy.masks:
+            if applies(entry.connections, connection):
+                for text in entry.columns:
+                    schema, table, column = split_name(text)
+                    found[schema, table, column] = None
+        return tuple(found)
+
+    return columns
 
 
 def _mask_parts(mask: Mask) -> tuple[str, int | None, str | int | None]:

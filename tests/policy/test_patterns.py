@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hoopfast.policy.kinds import FAMILIES, KINDS, covers, distinct, family_of
-from hoopfast.policy.patterns import Glob, Tables, split_name
+from hoopfast.policy.patterns import Glob, Tables, Written, split_name
 
 
 @pytest.mark.parametrize(("pattern", "text", "matches"), [
@@ -64,15 +64,15 @@ def test_bad_names(text: str) -> None:
 ])
 def test_tables(pattern: str, written: str, may: bool, must: bool) -> None:
     tables = Tables((pattern,))
-    assert tables.may_mean(written) is may
-    assert tables.must_mean(written) is must
+    assert tables.may_mean(Written(written)) is may
+    assert tables.must_mean(Written(written)) is must
 
 
 def test_what_must_mean_also_may_mean() -> None:
     patterns = ("a.b", "b", "*.b", "a.*", "*", "a*.b*", '"a.b".c')
     names = ("a.b", "b", "x.b", "a.x", "a.b.c", "q", "ab.bc")
     for tables in (Tables((p,)) for p in patterns):
-        assert all(tables.may_mean(name) for name in names if tables.must_mean(name))
+        assert all(tables.may_mean(Written(name)) for name in names if tables.must_mean(Written(name)))
 
 
 def test_families() -> None:

@@ -158,3 +158,13 @@ def test_the_schema() -> None:
     schema = source.json_schema()
     assert set(schema["$defs"]["Policy"]["properties"]) == {"access", "masks", "rules"}
     assert "with" in schema["$defs"]["Mask"]["required"]
+
+
+def test_masked_columns_by_connection() -> None:
+    columns = source.masked_columns(parse("""\
+masks:
+  - {columns: ['a."B".c', a.b.c], with: redact, unless: {users: ["*"]}}
+  - {columns: [a.b.c, a.b.d], with: hash, connections: ["orders-*"]}
+"""))
+    assert columns("billing") == (("a", "B", "c"), ("a", "b", "c"))
+    assert columns("orders-prod") == (("a", "B", "c"), ("a", "b", "c"), ("a", "b", "d"))
