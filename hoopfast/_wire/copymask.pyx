@@ -6,7 +6,7 @@
 
 from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
     COPY_NO_ROOM = -2           # dst is too small; nothing has changed, try again with copy_mask_bound
@@ -42,6 +42,7 @@ cdef struct CopyPlan:
     int null_len
     CopyColumn* columns         # both point into the same block of memory
     unsigned char* null
+    unsigned char stops[256]    # bytes that end a plain run of a field
 
 cdef struct CopyOut:            # where a row is being written
     unsigned char* dst
@@ -84,6 +85,9 @@ cdef CopyPlan* copy_plan_unpack(const unsigned char* p, size_t n) noexcept nogil
         if plan.columns[i].mask < -1:
             free(plan)
             return NULL
+    memset(plan.stops, 0, 256)
+    plan.stops[plan.delimiter] = plan.stops[c'\n'] = plan.stops[c'\r'] = 1
+    plan.stops[plan.quote if plan.format == COPY_CSV else c'\\'] = 1
     return plan
 
 
@@ -217,7 +221,6 @@ cdef int copy_line_text(
     const CopyPlan* plan, const MaskSpec* masks, const unsigned char* src, size_t len, bint header, CopyOut* out
 ) noexcept nogil:
     cdef size_t at = 0, start, kept = 0, end = len - 1
-    cdef unsigned char delimiter = plan.delimiter
     cdef bint escapes
     cdef int i, done, mask
     if len == 0 or src[end] != c'\n' or (end == 2 and src[0] == c'\\' and src[1] == c'.'):
@@ -225,11 +228,15 @@ cdef int copy_line_text(
     for i in range(plan.n_columns):
         start = at
         escapes = False
-        while at < end and src[at] != delimiter:
+        while True:
+            while at < end and not plan.stops[src[at]]:
+                at += 1
+            if at == end or src[at] == plan.delimiter:
+                break
             if src[at] == c'\\':
                 escapes = True
                 at += 1
-                if at >= end:
+                if at == end:
                     return COPY_MALFORMED
             if src[at] == c'\n' or src[at] == c'\r':
                 return COPY_MALFORMED
@@ -255,11 +262,9 @@ cdef ssize_t copy_scan_csv(const CopyPlan* plan, const unsigned char* p, size_t 
     cdef size_t i = 0
     escapes[0] = False
     if n == 0 or p[0] != plan.quote:
-        while i < n and p[i] != plan.delimiter:
-            if p[i] == plan.quote or p[i] == c'\n' or p[i] == c'\r':
-                return COPY_MALFORMED
+        while i < n and not plan.stops[p[i]]:
             i += 1
-        return <ssize_t>i
+        return <ssize_t>i if i == n or p[i] == plan.delimiter else COPY_MALFORMED
     i = 1
     while i < n:
         if p[i] == plan.escape and i + 1 < n and (p[i + 1] == plan.quote or p[i + 1] == plan.escape):
