@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from tests.support import wire
 from tests.support.gateway import Gateway, upstream_of, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment
+from tests.support.terminal import Terminal
 
 SECRET = "webhook secret of the test"
 Hold = Callable[..., "Future[Any]"]
@@ -185,19 +184,15 @@ def test_in_a_transaction_and_a_pipeline(gateway: Gateway) -> None:
 
 def test_ctrl_c_withdraws(gateway: Gateway, postgres: PostgresServer, shop: str) -> None:
     name = table(gateway, "held_6")
-    process = subprocess.Popen(
-        [postgres.bin / "psql", "-X", "-At", gateway.dsn("shop")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
-        env=clean_environment(),
-    )
-    assert process.stdin is not None
-    process.stdin.write(f"DROP TABLE {name};\nSELECT 'still here';\n")
-    process.stdin.flush()
-    row = gateway.wait_approval(name)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert "still here" in out
-    assert "ERROR" in err
+    command = [postgres.bin / "psql", "-X", "-At", "-n", gateway.dsn("shop")]
+    with Terminal(command, clean_environment()) as terminal:
+        terminal.type(f"DROP TABLE {name};\n")
+        row = gateway.wait_approval(name)
+        terminal.wait_for(row["id"])
+        terminal.ctrl_c()
+        terminal.wait_for("ERROR")
+        terminal.type("SELECT 'still' || ' here';\n")
+        terminal.wait_for("still here")
     wait_until(lambda: not [r for r in gateway.approvals() if r["id"] == row["id"]], "the request is withdrawn")
     assert gateway.decide(row["id"], "approve", "bob").status_code == 409
     assert exists(postgres, shop, name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 from tests.gateway.conftest import Psql
 from tests.support.gateway import Gateway, wait_until
 from tests.support.postgres import PostgresServer, clean_environment
+from tests.support.terminal import Terminal
 
 
 def test_describe(gateway: Gateway, postgres: PostgresServer, shop: str, psql: Psql) -> None:
@@ -84,24 +83,20 @@ def test_large_results(gateway: Gateway, psql: Psql) -> None:
 
 
 def test_ctrl_c(gateway: Gateway, postgres: PostgresServer) -> None:
-    """SIGINT in a terminal: psql sends a CancelRequest on a connection of its own and goes on."""
-    process = subprocess.Popen(
-        [postgres.bin / "psql", "-X", "-At", gateway.dsn("shop", application_name="ctrl-c")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
-        env=clean_environment(),
-    )
-    assert process.stdin is not None
-    process.stdin.write("SELECT pg_sleep(30);\nSELECT 'still here';\n")
-    process.stdin.flush()
-    with postgres.connect() as db:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%' AND state = 'active'"
-        wait_until(lambda: db.execute(query).fetchone()[0], "the statement runs")
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 10
-    assert "canceling statement due to user request" in err
-    assert "still here" in out
+    """psql sends a CancelRequest on a connection of its own and goes on; three times, for every worker."""
+    command = [postgres.bin / "psql", "-X", "-At", "-n", gateway.dsn("shop")]
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%' AND state = 'active'"
+    with Terminal(command, clean_environment()) as terminal, postgres.connect() as db:
+        for number in range(3):
+            terminal.type("SELECT pg_sleep(30);\n")
+            wait_until(lambda: db.execute(query).fetchone() == (1,), "the statement runs")
+            began = time.monotonic()
+            terminal.ctrl_c()
+            terminal.wait_for("canceling statement due to user request")
+            assert time.monotonic() - began < 10
+            terminal.text = ""
+            terminal.type(f"SELECT 'still' || ' here {number}';\n")
+            terminal.wait_for(f"still here {number}")
 
 
 def test_listen_notify(gateway: Gateway, psql: Psql) -> None:
