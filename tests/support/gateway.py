@@ -29,6 +29,8 @@ from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment, free_port, scratch_directory
 
 ROOT = Path(__file__).resolve().parents[2]
+# The `hoopfast` script, also where the package is not installed.
+HOOPFAST = (sys.executable, "-c", "from hoopfast.cli.main import main; main(prog_name='hoopfast')")
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 15.0, interval: float = 0.05) -> Any:
@@ -104,7 +106,7 @@ class Gateway:
 
     def start(self, timeout: float = 30.0) -> Self:
         self.write()
-        command = [sys.executable, "-m", "hoopfast.cli.main", "serve", "-c", str(self.config_file)]
+        command = [*HOOPFAST, "serve", "-c", str(self.config_file)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *command],
@@ -201,7 +203,7 @@ class Gateway:
     def cli(self, *arguments: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """`hoopfast ARGUMENTS`, with this gateway's configuration in HOOPFAST_CONFIG."""
         done = subprocess.run(
-            [sys.executable, "-m", "hoopfast.cli.main", *arguments],
+            [*HOOPFAST, *arguments],
             capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, cwd=self.directory,
             env=self._environment | {"HOOPFAST_CONFIG": str(self.config_file)},
         )
