@@ -1,7 +1,7 @@
-"""The worker process: its loop, its link to the supervisor, its relay thread, and the order in which they start and end.
+"""The worker process: loop, link to the supervisor, relay thread, and the order in which they start and end.
 
-`run` is the entry that the supervisor's pool calls in a fresh process. Nothing works before the first ConfigUpdate; then
-the worker says Hello and takes clients. When the link ends, nobody could be revoked any more, so every session ends.
+`run` is the entry that the supervisor's pool calls in a fresh process. Nothing works before the first ConfigUpdate;
+then the worker says Hello and takes clients. When the link ends, nobody could be revoked any more: every session ends.
 """
 
 from __future__ import annotations
@@ -67,15 +67,32 @@ class Worker:
         self._contexts: Contexts | None = None
         self._approvals: ApprovalDesk | None = None
         self._over = asyncio.Event()
+        self._orphaned = asyncio.Event()
         self._drain: tuple[float, str] = (0.0, ORPHANED)
 
     async def main(self, ipc_socket: socket.socket) -> None:
-        self._link = Link(ipc_socket, model.ToWorker, self._on_message, self._over.set)
+        self._link = Link(ipc_socket, model.ToWorker, self._on_message, self._on_closed)
         await self._over.wait()
-        seconds, reason = self._drain
-        if self._front is not None:
-            await self._front.drain(seconds, reason)
+        await self._end_sessions()
         await self._stop()
+
+    def _on_closed(self) -> None:
+        self._orphaned.set()
+        self._over.set()
+
+    async def _end_sessions(self) -> None:
+        """With the time that the supervisor gave, and at once when it is gone, even in the middle of a drain."""
+        if self._front is None:
+            return
+        seconds, reason = self._drain
+        loop = asyncio.get_running_loop()
+        drain = loop.create_task(self._front.drain(seconds, reason))
+        orphaned = loop.create_task(self._orphaned.wait())
+        await asyncio.wait((drain, orphaned), return_when=asyncio.FIRST_COMPLETED)
+        orphaned.cancel()
+        if not drain.done():
+            drain.cancel()
+            await self._front.drain(0.0, ORPHANED)
 
     # ------------------------------------------------------------ messages
 
@@ -162,7 +179,7 @@ class Worker:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
-                while link.backlog_bytes and not link.closed:
+                while link.backlog_bytes and not link.closed:  # noqa: ASYNC110  the link has no event for it
                     await asyncio.sleep(0.005)
         link.close()
 
