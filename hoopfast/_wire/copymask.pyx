@@ -498,14 +498,31 @@ def _copy_byte(name, value):
     return value[0]
 
 
-def _copy_check_lines(format, delimiter, quote, null):
+def _copy_like_a_value(null, delimiter):
+    """Could a value that is not NULL be written as this NULL string? It would pass unmasked: an oracle for guesses."""
+    i = 0
+    while i < len(null):
+        if null[i:i + 1] == b"\\":
+            i += 1
+            if null[i:i + 1] not in (b"\\", b"b", b"f", b"n", b"r", b"t", b"v", delimiter):
+                return False
+        elif null[i] in b"\b\f\t\v":
+            return False
+        i += 1
+    return len(null) > 0                        # the empty string tells NULL and empty apart from the rest, no more
+
+
+def _copy_check_lines(format, delimiter, quote, null, masked):
     """What PostgreSQL refuses too, or what would make fields ambiguous."""
     backslashes = len(null) - len(null.rstrip(b"\\"))
     if len(null) > COPY_NULL_MAX or any(c in null for c in (b"\n", b"\r", b"\0", delimiter)):
         raise ValueError("COPY NULL must not contain the delimiter, a line end or NUL")
-    if format == "text" and (backslashes & 1 or delimiter in b"\\.abcdefghijklmnopqrstuvwxyz0123456789"):
-        raise ValueError("this COPY delimiter or NULL string cannot be told apart from a value")
-    if format == "csv" and (quote == delimiter or quote in null):
+    if format == "text":
+        if backslashes & 1 or (masked and _copy_like_a_value(null, delimiter)):
+            raise ValueError("COPY NULL cannot be told apart from a value here: use the default, or format csv")
+        if delimiter in b"\\.abcdefghijklmnopqrstuvwxyz0123456789":
+            raise ValueError("COPY DELIMITER must not be a backslash, a dot, a lower-case letter or a digit")
+    elif quote == delimiter or quote in null:
         raise ValueError("COPY QUOTE must differ from the delimiter and not appear in NULL")
 
 
@@ -523,7 +540,7 @@ def pack_copy_plan(*, format, delimiter, quote, escape, null, columns, header=Fa
         marks[0] = _copy_byte("DELIMITER", delimiter)
         if format == "csv":
             marks[1:] = _copy_byte("QUOTE", quote), _copy_byte("ESCAPE", escape)
-        _copy_check_lines(format, delimiter, quote, null)
+        _copy_check_lines(format, delimiter, quote, null, any(mask >= 0 for mask, _ in columns))
     packed = bytearray((COPY_PLAN_MAGIC, formats.index(format), bool(header), *marks))
     for number in (len(null), len(columns), 0):
         packed += number.to_bytes(2, "little")
