@@ -17,7 +17,7 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
 
 # ---------------------------------------------------------------- people
 
-class Identity(Frozen):
+class Identity(Frozen, frozen=True, kw_only=True):
     """A proven person (or workload). Made by the identity gate only, never from the startup packet."""
 
     user: str                       # what audit and application_name show: e-mail or login name
@@ -51,7 +51,7 @@ MASK_CONSTANT = 5
 MASK_NAMES = ("null", "redact", "partial", "email", "hash", "constant")
 
 
-class MaskSpec(Frozen):
+class MaskSpec(Frozen, frozen=True, kw_only=True):
     """How one column is hidden; the relay gets it as plain numbers and bytes."""
 
     kind: int
@@ -60,7 +60,7 @@ class MaskSpec(Frozen):
     key: bytes = b""                # MASK_HASH: 32 bytes, per column
 
 
-class MaskedColumn(Frozen):
+class MaskedColumn(Frozen, frozen=True, kw_only=True):
     """One column of the upstream's catalog that is masked in a context."""
 
     table_oid: int
@@ -104,14 +104,14 @@ COUNTER_PAGE_BYTES = 4096
 
 # ---------------------------------------------------------------- IPC: supervisor -> worker
 
-class Accept(Frozen, tag="accept"):
+class Accept(Frozen, frozen=True, kw_only=True, tag="accept"):
     """A new client; its descriptor travels with the frame (SCM_RIGHTS)."""
 
     listener: str
     peer: str                       # "192.0.2.7:50123", or "unix"
 
 
-class ConfigUpdate(Frozen, tag="config"):
+class ConfigUpdate(Frozen, frozen=True, kw_only=True, tag="config"):
     """The whole configuration (hoopfast.config.Config as builtins) and policy; sent first, and on every reload.
 
     Secret references are resolved by the process that uses them, so no secret travels here.
@@ -122,7 +122,7 @@ class ConfigUpdate(Frozen, tag="config"):
     policy: dict[str, Any]
 
 
-class CatalogUpdate(Frozen, tag="catalog"):
+class CatalogUpdate(Frozen, frozen=True, kw_only=True, tag="catalog"):
     """A fresh catalog snapshot of one connection (hoopfast.analysis.catalog.Catalog as builtins), or why there is none."""
 
     connection: str
@@ -131,7 +131,7 @@ class CatalogUpdate(Frozen, tag="catalog"):
     error: str = ""
 
 
-class AuthReply(Frozen, tag="auth"):
+class AuthReply(Frozen, frozen=True, kw_only=True, tag="auth"):
     request: int
     identity: Identity | None = None
     sqlstate: str = ""
@@ -139,7 +139,7 @@ class AuthReply(Frozen, tag="auth"):
     hint: str = ""
 
 
-class KillSessions(Frozen, tag="kill"):
+class KillSessions(Frozen, frozen=True, kw_only=True, tag="kill"):
     """End sessions that match: by id, by credential, or all of them (both empty)."""
 
     sessions: tuple[int, ...] = ()
@@ -148,14 +148,14 @@ class KillSessions(Frozen, tag="kill"):
     reason: str = ""
 
 
-class CancelKey(Frozen, tag="cancel"):
+class CancelKey(Frozen, frozen=True, kw_only=True, tag="cancel"):
     """Both ways: a CancelRequest that belongs to another worker."""
 
     pid: int
     secret: bytes
 
 
-class Decision(Frozen, tag="decision"):
+class Decision(Frozen, frozen=True, kw_only=True, tag="decision"):
     """An approval was decided: "approved", "rejected" or "expired"."""
 
     approval: str
@@ -164,7 +164,7 @@ class Decision(Frozen, tag="decision"):
     reason: str = ""
 
 
-class ApprovalOpened(Frozen, tag="opened"):
+class ApprovalOpened(Frozen, frozen=True, kw_only=True, tag="opened"):
     """Answer to ApprovalWanted: the request is stored and announced under this id."""
 
     request: int
@@ -174,30 +174,30 @@ class ApprovalOpened(Frozen, tag="opened"):
     error: str = ""
 
 
-class Drain(Frozen, tag="drain"):
+class Drain(Frozen, frozen=True, kw_only=True, tag="drain"):
     """Finish: idle sessions end now, busy ones after their transaction, all of them at the deadline."""
 
     seconds: float
     reason: str
 
 
-class Ping(Frozen, tag="ping"):
+class Ping(Frozen, frozen=True, kw_only=True, tag="ping"):
     number: int
 
 
 # ---------------------------------------------------------------- IPC: worker -> supervisor
 
-class Hello(Frozen, tag="hello"):
+class Hello(Frozen, frozen=True, kw_only=True, tag="hello"):
     worker: int
     pid: int
 
 
-class Pong(Frozen, tag="pong"):
+class Pong(Frozen, frozen=True, kw_only=True, tag="pong"):
     number: int
     sessions: int
 
 
-class AuthWanted(Frozen, tag="auth_wanted"):
+class AuthWanted(Frozen, frozen=True, kw_only=True, tag="auth_wanted"):
     """The one gate for all methods: the supervisor answers with AuthReply."""
 
     request: int
@@ -208,7 +208,7 @@ class AuthWanted(Frozen, tag="auth_wanted"):
     tls: bool
 
 
-class SessionOpened(Frozen, tag="session_opened"):
+class SessionOpened(Frozen, frozen=True, kw_only=True, tag="session_opened"):
     session: int
     identity: Identity
     connection: str
@@ -220,18 +220,18 @@ class SessionOpened(Frozen, tag="session_opened"):
     started_at: float
 
 
-class SessionClosed(Frozen, tag="session_closed"):
+class SessionClosed(Frozen, frozen=True, kw_only=True, tag="session_closed"):
     session: int
     reason: str
 
 
-class ConnectionDone(Frozen, tag="connection_done"):
+class ConnectionDone(Frozen, frozen=True, kw_only=True, tag="connection_done"):
     """An accepted client ended before it became a session (probe, cancel, refused login); frees its place."""
 
     reason: str                     # "cancel" | "refused" | "probe" | "timeout" | "error"
 
 
-class LoginRefused(Frozen, tag="login_refused"):
+class LoginRefused(Frozen, frozen=True, kw_only=True, tag="login_refused"):
     """For the audit trail: who tried what, and the true reason (the client got a vague one)."""
 
     user: str
@@ -241,7 +241,7 @@ class LoginRefused(Frozen, tag="login_refused"):
     identity: Identity | None = None
 
 
-class ApprovalWanted(Frozen, tag="approval_wanted"):
+class ApprovalWanted(Frozen, frozen=True, kw_only=True, tag="approval_wanted"):
     """A statement is parked; the supervisor stores and announces the request and answers ApprovalOpened."""
 
     request: int
@@ -260,18 +260,18 @@ class ApprovalWanted(Frozen, tag="approval_wanted"):
     catalog_epoch: int
 
 
-class ApprovalWithdrawn(Frozen, tag="approval_withdrawn"):
+class ApprovalWithdrawn(Frozen, frozen=True, kw_only=True, tag="approval_withdrawn"):
     approval: str
     reason: str                     # "cancelled" | "disconnected" | "session ended"
 
 
-class ApprovalUsed(Frozen, tag="approval_used"):
+class ApprovalUsed(Frozen, frozen=True, kw_only=True, tag="approval_used"):
     """The approved statement was released, once."""
 
     approval: str
 
 
-class CatalogWanted(Frozen, tag="catalog_wanted"):
+class CatalogWanted(Frozen, frozen=True, kw_only=True, tag="catalog_wanted"):
     """Ask for the catalog of a connection; `changed` means DDL went through, so a cached one is stale."""
 
     connection: str
@@ -289,7 +289,7 @@ ToSupervisor = (
 
 # ---------------------------------------------------------------- between analysis (what a statement is) and policy (what we think of it)
 
-class StatementFacts(Frozen):
+class StatementFacts(Frozen, frozen=True, kw_only=True):
     """What one statement of a query string is and touches. Made by analysis, judged by policy.
 
     `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in it
@@ -303,7 +303,7 @@ class StatementFacts(Frozen):
     opaque: str = ""                # why it cannot be read (DO, CALL, ...); empty when it can
 
 
-class Ruling(Frozen):
+class Ruling(Frozen, frozen=True, kw_only=True):
     """What policy says of a query string: "allow", "deny" or "approve"; the first matching rule's name and reason."""
 
     action: str

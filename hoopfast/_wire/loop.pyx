@@ -59,7 +59,8 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
         if reply_head(s).seq:
             put_outcome(r, s, reply_head(s), c'X')
         reply_pop(s)
-    put_session_end(r, s)
+    if s.started:
+        put_session_end(r, s)
     if not s.terminated and not s.client.pass_left and not buffer_used(&s.upstream.out) and not s.upstream.broken:
         terminate[0] = c'X'
         hf_put_be32(terminate + 1, 4)
@@ -155,6 +156,7 @@ cdef void session_free(State* r, Session* s) noexcept nogil:
     buffer_free(&s.probe)
     buffer_free(&s.inject)
     buffer_free(&s.kill_frame)
+    buffer_free(&s.start_record)
     context_leave(s.ctx)
     free(s)
 
@@ -283,9 +285,27 @@ cdef void ended(State* r, Session* s) noexcept nogil:
         c_shutdown(s.upstream.fd, SHUT_WR)
 
 
+cdef bint start(State* r, Session* s) noexcept nogil:
+    """The first record of a session; until the journal has taken it, no byte moves."""
+    cdef Part part
+    if not journal_ready(r, s, buffer_used(&s.start_record) + 1024):
+        return False
+    part.p = s.start_record.data + s.start_record.start
+    part.n = buffer_used(&s.start_record)
+    s.seq = 1
+    put_record(r, s, KIND_SESSION_START, 1, &part, 1)
+    buffer_free(&s.start_record)
+    s.started = True
+    return True
+
+
 cdef void turn(State* r, Session* s) noexcept nogil:
     if s.closing:
         linger(r, s)
+        return
+    if not s.started and not start(r, s):
+        if s.client.hung:
+            session_close(r, s, "client")
         return
     if buffer_used(&s.upstream.out) and not s.on_held and leg_flush(&s.upstream, r.now_ns) < 0:
         s.upstream.broken = True
@@ -317,7 +337,6 @@ cdef void adopt(State* r, Message* m) noexcept nogil:
     cdef Session* s = NULL
     cdef Context* c = r.contexts
     cdef epoll_event ev
-    cdef Part part
     cdef uint64_t bucket
     cdef Message* gone
     while c != NULL and c.id != <uint64_t>m.c:
@@ -367,10 +386,8 @@ cdef void adopt(State* r, Message* m) noexcept nogil:
     r.n_sessions += 1
     count(r, C_SESSIONS_OPEN, 1)
     count(r, C_SESSIONS_TOTAL, 1)
-    part.p = m.x.data
-    part.n = buffer_used(&m.x)
-    s.seq = 1
-    put_record(r, s, KIND_SESSION_START, 1, &part, 1)
+    s.start_record = m.x
+    memset(&m.x, 0, sizeof(Buffer))
     ev.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | <uint32_t>EPOLLET
     ev.data.ptr = &s.client
     c_epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, s.client.fd, &ev)
@@ -485,7 +502,7 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))
             ready(r, s)
     elif m.kind == COMMAND_NOTE:
-        if journal_fits(&r.journal, buffer_used(&m.x) + 1024, False):
+        if s.started and journal_fits(&r.journal, buffer_used(&m.x) + 1024, False):
             part.p = m.x.data + m.x.start
             part.n = buffer_used(&m.x)
             s.seq += 1

@@ -131,6 +131,8 @@ cdef struct Session:
     Names statements
     Names portals
     uint64_t seq
+    bint started                # the session's own record is in the journal; nothing moves before
+    Buffer start_record
     int64_t last_active_ns
 
 
