@@ -89,7 +89,7 @@ def setup(level: str = "info", *, style: Format = "logfmt", process: str = "", s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "uvicorn.access", "asyncio", "sqlalchemy", "alembic"):
+    for chatty in ("httpx", "httpcore", "uvicorn", "asyncio", "sqlalchemy", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 

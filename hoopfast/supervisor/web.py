@@ -49,6 +49,7 @@ class WebServer:
         )
         self._server = _Server(config)
         self._sockets = list(sockets)
+        self._files = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -67,6 +68,8 @@ class WebServer:
             await self._task
         for sock in self._sockets:
             sock.close()
+        for path in self._files:
+            path.unlink(missing_ok=True)
 
 
 def _tls_options(tls: ServerTls) -> dict[str, Any]:

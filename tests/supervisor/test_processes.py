@@ -95,6 +95,8 @@ def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path)
     async def scenario(pool: Pool, seen: Seen) -> None:
         await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
         victim, other = pool.workers[0], pool.workers[1]
+        born = time.time_ns()
+        assert pool.is_live(0, born)
         assert victim.counters.read()[:2] == [1, 5]
         os.kill(victim.pid, signal.SIGKILL)
         await until(lambda: seen.died == [(0, "SIGKILL")])
@@ -102,6 +104,9 @@ def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path)
         assert pool.workers[0].pid != victim.pid
         assert pool.workers[1] is other
         assert pool.restarts == 1
+        assert pool.is_live(0, time.time_ns())
+        assert not pool.is_live(0, born)
+        assert pool.is_live(1, born)
         # Totals survive the process; what was open does not.
         await until(lambda: pool.workers[0].counters.read()[1] == 5)
         assert pool.retired[model.COUNTERS.index("sessions_total")] == 5
@@ -176,7 +181,7 @@ def test_stop_ends_polite_workers_at_once_and_leaves_no_page(tmp_path: Path) -> 
 
     assert asyncio.run(main()) < 5.0
     assert sorted(how for _, how in seen.died) == ["exit status 0", "exit status 0"]
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["workers.lock"]
 
 
 @pytest.mark.parametrize("index", [0, 1])
