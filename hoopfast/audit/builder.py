@@ -6,9 +6,9 @@ The shipper owns one EventBuilder per worker process and sink group. Its whole s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from struct import Struct, error
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -277,7 +277,8 @@ class EventBuilder:
         tag_end = _OUTCOME_BYTES + n
         tag = payload[_OUTCOME_BYTES:tag_end].decode("utf-8", "replace")
         event = self._statement(session, intent, OUTCOMES.get(how.decode("latin-1"), UNKNOWN))
-        event.tag, event.rows, event.bytes, event.copy_bytes, event.duration_us = tag, rows, sent, copied, duration // 1000
+        event.tag, event.rows, event.bytes, event.copy_bytes = tag, rows, sent, copied
+        event.duration_us = duration // 1000
         if len(payload) > tag_end:
             event.error = decode_error(payload[tag_end:])
         if intent.frames:
@@ -360,7 +361,7 @@ class EventBuilder:
             },
         ))
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[dict[int, Callable[[EventBuilder, Record], None]]] = {
         KIND_SESSION_START: _on_start, KIND_STATEMENT: _on_statement, KIND_QUERY: _on_query, KIND_PARSE: _on_parse,
         KIND_BIND: _on_bind, KIND_EXECUTE: _on_execute, KIND_FUNCTION: _on_function, KIND_OUTCOME: _on_outcome,
         KIND_RESULT: _on_result, KIND_SESSION_END: _on_end, KIND_NOTE: _on_note, KIND_DAMAGED: _on_damage,

@@ -1,7 +1,8 @@
 """The published event schema, version 1: what sinks store, exports print and SIEMs read. Pure data, and its JSON.
 
-`docs/audit.md` describes every field; a field is never renamed or given another meaning within a schema version. Session
-ids are 16 hex digits, times UTC with nanoseconds. (session, seq) names an event for good: sinks drop repetitions by it.
+`docs/audit.md` describes every field; a field is never renamed or given another meaning within a schema version.
+Session ids are 16 hex digits, times UTC with nanoseconds. (session, seq) names an event for good: sinks drop
+repetitions by it.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class SessionStart(Base, tag="session_start"):
 class Statement(Base, tag="statement"):
     """One thing a client asked for, joined with how it ended.
 
-    `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged). `outcome`: complete | error | denied |
-    suspended (a portal with a row limit) | unknown (the connection or the gateway was lost) | running.
+    `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged).
+    `outcome`: complete | error | denied | suspended (a portal with a row limit) | unknown (the connection or the
+    gateway was lost) | running.
     `error`: {"sqlstate", "message", ...}. Counts are what the client got; `duration_us` ends with the last byte of it.
     """
 
@@ -127,7 +129,8 @@ class _Clock:
         if second != self._second:
             days, rest = divmod(second, 86400)
             year, month, day = _civil(days)
-            self._prefix = f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}."
+            clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+            self._prefix = f"{year:04d}-{month:02d}-{day:02d}T{clock}."
             self._second = second
         return f"{self._prefix}{fraction:09d}Z"
 
@@ -146,9 +149,10 @@ def _civil(days: int) -> tuple[int, int, int]:
 utc = _Clock().text
 
 
-def gateway_event(action: str, ns: int, seq: int, *, user: str = "", client: str = "", connection: str = "",
-                  **fields: Any) -> Gateway:
-    """An event of the supervisor; `seq` must never repeat (the shipper numbers them). `fields`: JSON-ready, no secrets."""
+def gateway_event(
+    action: str, ns: int, seq: int = 0, *, user: str = "", client: str = "", connection: str = "", **fields: Any,
+) -> Gateway:
+    """An event of the supervisor, for Shipper.add, which gives it its number. `fields`: JSON-ready, no secrets."""
     return Gateway(
         session=GATEWAY_SESSION, seq=seq, at=utc(ns), user=user, client=client, connection=connection, action=action,
         fields=fields,

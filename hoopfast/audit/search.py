@@ -1,6 +1,6 @@
 """Questions to the embedded audit store. Used by the admin API and the console; every answer is plain, JSON-ready data.
 
-An event comes out as in an export (docs/audit.md), with `id` added: its place in the order of arrival, for paging and tail.
+An event comes out as docs/audit.md describes it, with `id` added: its place in the order of arrival, for paging.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from hoopfast.audit.events import SCHEMA
 from hoopfast.errors import GatewayError
 
 LIMIT_MAX = 10_000
-TAIL_MAX = 1000
+PAGE = 1000
 
-_HEADER = (
-    "user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application",
-)
-_SELECT = """SELECT e.id, e.seq, e.event, e.at, e.outcome, e.tag, e.rows, e.bytes, e.copy_bytes, e.duration_us, e.detail,
+_HEADER = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
+_SELECT = """SELECT
+ e.id, e.seq, e.event, e.at, e.outcome, e.tag, e.rows, e.bytes, e.copy_bytes, e.duration_us, e.detail,
  s.session, s.header, d.sql, d.verdict, d.rule, d.masks, d.tables, d.types
  FROM events e JOIN sessions s ON s.id = e.session LEFT JOIN definitions d ON d.id = e.definition"""
 _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at, s.reason, s.header,
@@ -33,7 +32,26 @@ _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at,
  (SELECT count(*) FROM events e WHERE e.session = s.id AND e.outcome = 'denied') AS denied
  FROM sessions s"""
 _DETAIL = {
-    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "error": None, "results": [],
+    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "error": None,
+    "results": [],
+}
+
+_TEXT = "e.definition IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
+FILTERS = {
+    # The session's user, or the event's own where there is no session: each has its index.
+    "user": "(e.session IN (SELECT id FROM sessions WHERE user = ?) OR e.user = ?)",
+    "connection": "e.session IN (SELECT id FROM sessions WHERE connection = ?)",
+    "session": "e.session IN (SELECT id FROM sessions WHERE session = ?)",
+    "text": _TEXT,
+    "table": """e.definition IN
+ (SELECT definition FROM definition_tables WHERE name = ? OR substr(name, instr(name, '.') + 1) = ?)""",
+    "verdict": "e.definition IN (SELECT id FROM definitions WHERE verdict = ?)",
+    "rule": "e.definition IN (SELECT id FROM definitions WHERE rule = ?)",
+    "outcome": "e.outcome = ?",
+    "sqlstate": "e.sqlstate = ?",
+    "event": "e.event = ?",
+    "since": "e.at >= ?",
+    "until": "e.at < ?",
 }
 
 
@@ -78,7 +96,7 @@ class AuditReader:
             return [_session(row) for row in db.execute(query, (*values, _bounded(limit)))]
 
     def session(self, id: str) -> dict[str, Any] | None:  # noqa: A002
-        """The header as in `sessions`, plus "events": all of them in order, running statements included. None: unknown."""
+        """The header as in `sessions`, plus "events": all in order, running statements included. None: unknown."""
         with self._reading() as db:
             row = db.execute(f"{_SESSIONS} WHERE s.session = ?", (id,)).fetchone()
             if row is None:
@@ -90,50 +108,54 @@ class AuditReader:
         events += [{"id": 0, **event} for event in more if event["seq"] not in known]
         return {**_session(row), "events": sorted(events, key=lambda event: event["seq"])}
 
-    def search(
-        self, *, user: str | None = None, connection: str | None = None, text: str | None = None, table: str | None = None,
-        verdict: str | None = None, outcome: str | None = None, sqlstate: str | None = None, event: str | None = None,
-        since: str | None = None, until: str | None = None, limit: int = 100, after: int | None = None,
-    ) -> list[dict[str, Any]]:
+    def search(self, *, limit: int = 100, after: int | None = None, **filters: Any) -> list[dict[str, Any]]:
         """Events, newest first; give the last one's `id` as `after` for the next page. Empty filters do not count.
 
-        `text`: every word must stand in the SQL (a word matches from its beginning: "cust" finds customers). `table`: as
-        the statement names it, or without the schema. Times: ISO 8601, or an age like 15m, 2h, 7d. Raises BadSearch.
+        `filters`: those of FILTERS. `text`: every word must stand in the SQL (a word matches from its beginning: "cust"
+        finds customers). `table`: as the statement names it, or without the schema. `since`, `until`: ISO 8601, or an
+        age like 15m, 2h, 7d. Raises BadSearch.
         """
-        where, values = _conditions(user, connection, text, table, verdict, outcome, sqlstate, event, since, until)
+        where, values = _conditions(filters)
         if after is not None:
             where.append("e.id < ?")
             values.append(int(after))
-        condition = f" WHERE {' AND '.join(where)}" if where else ""
-        query = f"{_SELECT}{condition} ORDER BY e.id DESC LIMIT ?"
-        with self._reading() as db:
-            return [_event(row) for row in db.execute(query, (*values, _bounded(limit)))]
+        return self._events(where, "DESC", values, limit)
 
-    def export(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        """Everything that `search` would find, newest first, a page at a time."""
-        after: int | None = None
-        while page := self.search(**filters, limit=TAIL_MAX, after=after):
+    def export(self, *, limit: int | None = None, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Everything that `search` would find, in order of arrival, read a page at a time."""
+        after, left = 0, limit or 2**63
+        where, values = _conditions(filters)
+        while left > 0:
+            page = self._events([*where, "e.id > ?"], "ASC", [*values, after], min(left, PAGE))
             yield from page
-            after = page[-1]["id"]
+            if not page:
+                return
+            after, left = page[-1]["id"], left - len(page)
 
-    def tail(self, after_rowid: int, limit: int = TAIL_MAX) -> list[dict[str, Any]]:
+    def tail(self, after_rowid: int, limit: int = PAGE) -> list[dict[str, Any]]:
         """What arrived after the event with this `id`, oldest first; 0 begins with the first. See `last_id`."""
-        with self._reading() as db:
-            found = db.execute(f"{_SELECT} WHERE e.id > ? ORDER BY e.id LIMIT ?", (after_rowid, _bounded(limit)))
-            return [_event(row) for row in found]
+        return self._events(["e.id > ?"], "ASC", [after_rowid], limit)
 
     def last_id(self) -> int:
         """Where a tail that wants only what is new begins."""
         with self._reading() as db:
             return int(db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
 
+    def _events(self, where: list[str], order: str, values: list[Any], limit: int) -> list[dict[str, Any]]:
+        condition = f" WHERE {' AND '.join(where)}" if where else ""
+        query = f"{_SELECT}{condition} ORDER BY e.id {order} LIMIT ?"
+        with self._reading() as db:
+            return [_event(row) for row in db.execute(query, (*values, _bounded(limit)))]
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         try:
             if db is None:
-                db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None,
-                                     check_same_thread=False)
+                db = sqlite3.connect(
+                    f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None,
+                    check_same_thread=False,
+                )
                 db.row_factory = sqlite3.Row
                 self._local.db = db
                 self._all.append(db)
@@ -148,7 +170,7 @@ class AuditReader:
 
 
 def parse_time(text: str) -> str:
-    """ISO 8601 (UTC unless it says otherwise) or an age (30s, 15m, 2h, 7d) as the store writes times. Raises BadSearch."""
+    """ISO 8601 (UTC unless it says otherwise) or an age (30s, 15m, 2h, 7d), as the store has it. Raises BadSearch."""
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     try:
         if text[-1:] in units and text[:-1].isdigit():
@@ -157,42 +179,30 @@ def parse_time(text: str) -> str:
             moment = datetime.fromisoformat(text)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise BadSearch(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00:00Z, or an age like 15m, 2h, 7d") from None
+        said = f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00:00Z, or an age like 15m, 2h, 7d"
+        raise BadSearch(said) from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
-def _conditions(
-    user: str | None, connection: str | None, text: str | None, table: str | None, verdict: str | None,
-    outcome: str | None, sqlstate: str | None, event: str | None, since: str | None, until: str | None,
-) -> tuple[list[str], list[Any]]:
+def _conditions(filters: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
+    """WHERE conditions and their values. Raises BadSearch for a filter that does not exist."""
     where: list[str] = []
     values: list[Any] = []
-
-    def add(condition: str, *given: Any) -> None:
-        where.append(condition)
-        values.extend(given)
-
-    if user:
-        # Two indexes: the session's, or the event's own where there is no session.
-        add("(e.session IN (SELECT id FROM sessions WHERE user = ?) OR e.user = ?)", user, user)
-    if connection:
-        add("e.session IN (SELECT id FROM sessions WHERE connection = ?)", connection)
-    if text and (words := [word for word in text.replace('"', " ").split() if any(c.isalnum() for c in word)]):
-        add("e.definition IN (SELECT rowid FROM texts WHERE texts MATCH ?)", " ".join(f'"{word}"*' for word in words))
-    elif text:
-        add("e.definition IN (SELECT id FROM definitions WHERE instr(sql, ?) > 0)", text)
-    if table:
-        add("e.definition IN (SELECT definition FROM definition_tables WHERE name = ? OR substr(name, instr(name, '.') + 1) = ?)",
-            table, table)
-    if verdict:
-        add("e.definition IN (SELECT id FROM definitions WHERE verdict = ?)", verdict)
-    for column, value in (("outcome", outcome), ("sqlstate", sqlstate), ("event", event)):
-        if value:
-            add(f"e.{column} = ?", value)
-    if since:
-        add("e.at >= ?", parse_time(since))
-    if until:
-        add("e.at < ?", parse_time(until))
+    for name, value in filters.items():
+        if name not in FILTERS:
+            raise BadSearch(f"events cannot be searched by {name}; use one of {', '.join(FILTERS)}")
+        if value in {None, ""}:
+            continue
+        text = str(value)
+        if name == "text":
+            words = [word for word in text.replace('"', " ").split() if any(c.isalnum() for c in word)]
+            # Without a word there is nothing to look up in the index: signs are searched letter by letter.
+            where.append(_TEXT if words else "e.definition IN (SELECT id FROM definitions WHERE instr(sql, ?) > 0)")
+            values.append(" ".join(f'"{word}"*' for word in words) if words else text)
+        else:
+            condition = FILTERS[name]
+            where.append(condition)
+            values += [parse_time(text) if name in {"since", "until"} else text] * condition.count("?")
     return where, values
 
 
@@ -216,7 +226,8 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
         return {"id": row["id"], **detail}
     header = orjson.loads(row["header"])
     return {
-        "id": row["id"], "event": "statement", "schema": SCHEMA, "session": row["session"], "seq": row["seq"], "at": row["at"],
+        "id": row["id"], "event": "statement", "schema": SCHEMA, "session": row["session"], "seq": row["seq"],
+        "at": row["at"],
         **{name: header.get(name, "") for name in _HEADER}, "sql": row["sql"], **_DETAIL, **detail,
         "parameter_types": orjson.loads(row["types"]), "verdict": row["verdict"], "rule": row["rule"],
         "masks": orjson.loads(row["masks"]), "tables": orjson.loads(row["tables"]), "outcome": row["outcome"],

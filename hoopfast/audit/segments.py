@@ -1,7 +1,8 @@
 """Bytes of a journal segment to records, exactly as docs/architecture.md lays the format down. Pure.
 
-Called by the shipper with whatever it has read of a file that may still be written. Damage is never skipped in silence:
-it comes out as a record of kind KIND_DAMAGED, and reading goes on at the next record that proves itself by its checksum.
+Called by the shipper with whatever it has read of a file that may still be written. Damage is never skipped in
+silence: it comes out as a record of kind KIND_DAMAGED, and reading goes on at the next record that proves itself by its
+checksum.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _HEADER = Struct("<8sIIQqqQ").unpack_from
 _BODY_HEADER = RECORD_HEADER_BYTES - 8
 
 Buffer = bytes | memoryview
-Checksum = Callable[[Buffer], int]
+Checksum = Callable[[bytes], int]
 
 
 class Record(msgspec.Struct, gc=False):
@@ -106,8 +107,8 @@ def read_segment(
 ) -> Page:
     """Records of `data` from `offset` on, at most `limit`.
 
-    `data` may be a piece of a segment that starts at `base`; `size` is the segment's (0: `data` is all of it). Offsets in
-    the result are those of the segment. A length word of zero ends the page: nothing is there yet.
+    `data` may be a piece of a segment that starts at `base`; `size` is the segment's (0: `data` is all of it). Offsets
+    in the result are those of the segment. A length word of zero ends the page: nothing is there yet.
     """
     crc32c = checksum or native_checksum()
     size = size or base + len(data)
@@ -166,7 +167,7 @@ def _holds(data: Buffer, at: int, crc32c: Checksum) -> bool:
     if length < RECORD_HEADER_BYTES or at + length > len(data):
         return False
     crc, kind = _RECORD(data, at + 4)[:2]
-    return KIND_SESSION_START <= kind <= KIND_NOTE and crc32c(data[at + 8 : at + length]) == crc
+    return bool(KIND_SESSION_START <= kind <= KIND_NOTE and crc32c(bytes(data[at + 8 : at + length])) == crc)
 
 
 class Joiner:

@@ -1,10 +1,10 @@
 """The shipper: journal segments and the supervisor's own events, to every sink, at least once and in order per worker.
 
-Run by the supervisor in a thread (`step`, about ten times a second). Sinks that keep up share one *lane*: records are decoded
-once for all of them. A sink that fails leaves with a lane of its own, retries with back-off, and joins again when it has
-caught up. What a sink has for good is written to its checkpoint about once a second; after a crash it goes on from there.
-A segment is deleted when the checkpoints of all sinks are behind it; sessions and statements that are still open live on in
-snapshots beside the checkpoint, so they do not hold segments back.
+Run by the supervisor in a thread (`step`, about ten times a second). Sinks that keep up share one *lane*: records are
+decoded once for all of them. A sink that fails leaves with a lane of its own, retries with back-off, and joins again
+when it has caught up. What a sink has for good is written to its checkpoint about once a second; after a crash it goes
+on from there. A segment is deleted when the checkpoints of all sinks are behind it; sessions and statements that are
+still open live on in snapshots beside the checkpoint, so they do not hold segments back.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Shipper:
     """`step`, `lag` and `close` from one thread at a time; `add` from any.
 
     `is_live(worker, boot)` says whether that worker process still runs; once it said no, its journal is final.
-    Checkpoints and the spool live in `ship` beside the journal directory. Raises OSError when those cannot be made, AuditUnavailable without a sink.
+    Checkpoints and the spool live in `ship` beside the journal directory. Raises OSError when those cannot be made,
+    AuditUnavailable without a sink.
     """
 
     def __init__(self, journal_dir: Path, sinks: list[Sink], *, is_live: Callable[[int, int], bool]) -> None:
@@ -224,7 +225,8 @@ class Shipper:
 
     def _failed(self, sink: Sink, failure: Exception) -> None:
         self._errors += 1
-        log.error("audit sink failed", extra={"fields": {"sink": sink.name, "error": f"{type(failure).__name__}: {failure}"}})
+        said = f"{type(failure).__name__}: {failure}"
+        log.error("audit sink failed", extra={"fields": {"sink": sink.name, "error": said}})
 
     def _discover(self) -> None:
         workers = workers_of(self._journal)
@@ -277,13 +279,13 @@ class Shipper:
                     self._failed(sink, failure)
         self._delete()
 
-    def _keep(self, sink: Sink, lane: _Lane) -> None:
+    def _keep(self, sink: Sink, lane: _Lane, *, first: bool = False) -> None:
         kept = self._kept[sink.name]
         places = {key: stream.place for key, stream in lane.streams.items() if not stream.done}
         done = [key for key, stream in lane.streams.items() if stream.done]
         # From before a restart, and other sinks still need the files.
         done += [key for key in kept.done if key not in lane.streams and self._is_present(key)]
-        if (places, done) == (kept.places, kept.done):
+        if not first and (places, done) == (kept.places, kept.done):
             return
         mark = sink.sync()
         home = self._home / sink.name
@@ -326,7 +328,8 @@ class Shipper:
     def _restore(self) -> list[_Lane]:
         lanes: list[_Lane] = []
         loaded = {sink.name: self._load(sink.name) for sink in self._sinks}
-        # A sink that is new here starts where another one stands: what went before is not in the journal any more.
+        # A sink that is new here starts where another one stands: what went before is not in the journal any more. It
+        # gets a checkpoint at once, or it would be new again after a restart and lose what it could not take by then.
         other = next((name for name, checkpoint in loaded.items() if checkpoint is not None), None)
         for sink in self._sinks:
             own = loaded[sink.name]
@@ -342,6 +345,10 @@ class Shipper:
                     break
             else:
                 lanes.append(_Lane([sink], self._streams(checkpoint, self._home / origin)))
+        for lane in lanes:
+            for sink in lane.sinks:
+                if loaded[sink.name] is None:
+                    self._keep(sink, lane, first=True)
         return lanes
 
     def _load(self, name: str) -> Checkpoint | None:

@@ -1,7 +1,7 @@
 """What the shipper reads: one stream of events per worker process (its journal segments) and per spool file.
 
-A stream knows its place, can be cut at a given place, and can be cloned with all state, so that a sink that has fallen behind
-goes on by itself. Places are (segment, offset); a stream that will never grow again ends up `done`.
+A stream knows its place, can be cut at a given place, and can be cloned with all state, so that a sink that has fallen
+behind goes on by itself. Places are (segment, offset); a stream that will never grow again ends up `done`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ class Stream(Protocol):
     """What a lane of the shipper moves along."""
 
     key: str
-    place: Place
     done: bool
     current: bool                       # nothing more was there at the last read
+
+    @property
+    def place(self) -> Place: ...
 
     def read(self, into: list[Event], budget: int, *, live: bool, until: Place | None = None) -> None:
         """Up to about `budget` records further, not beyond `until`, which must be a place this stream passes.
@@ -207,7 +209,7 @@ class WorkerStream:
         return self._damaged_page(budget, live, stop)
 
     def _damaged_page(self, budget: int, live: bool, stop: int) -> Page:
-        """Read again, all there is: a page cut short hides where the next good record is, and so does a running write."""
+        """Read all there is again: a page cut short hides the next good record, and so does a running write."""
         data = os.pread(self._fd, (stop or self._size) - self._offset, self._offset)
         page = read_segment(data, self._offset, base=self._offset, size=self._size, limit=budget)
         last = page.records[-1] if page.records else None

@@ -1,7 +1,8 @@
 """Values as PostgreSQL would print them: parameters of Bind and FunctionCall, and result rows, text and binary. Pure.
 
-What comes out of a binary value is PostgreSQL's text form (ISO dates), so a replay can send it back as text. A value whose
-type we do not know stays what it is, as Raw. Used by the event builder; the front shows parameters to approvers with it.
+What comes out of a binary value is PostgreSQL's text form (ISO dates), so a replay can send it back as text. A value
+whose type we do not know stays what it is, as Raw. Used by the event builder; the front shows parameters to approvers
+with it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def parse_bind(body: bytes) -> Bind:
         formats, at = _formats(body, statement_end + 1)
         values, at = _values(body, at)
         result_formats, at = _formats(body, at)
-    except error as failure:
+    except (error, ValueError) as failure:
         raise ValueError(f"not a Bind message: {failure}") from failure
     return Bind(_text(body[:portal_end]), _text(body[portal_end + 1 : statement_end]), formats, values, result_formats)
 
@@ -101,7 +102,7 @@ def _values(body: bytes, at: int) -> tuple[tuple[bytes | None, ...], int]:
             values.append(None)
             continue
         if at + length > len(body):
-            raise ValueError("not a Bind message: a value is longer than the message")
+            raise ValueError("a value is longer than the message")
         values.append(body[at : at + length])
         at += length
     return tuple(values), at
@@ -152,7 +153,7 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-# ---------------------------------------------------------------- binary forms (src/backend/utils/adt/*send of PostgreSQL)
+# ---------------------------------------------------------------- binary forms (what the server's *send functions make)
 
 _INFINITE_DATE, _NEGATIVE_DATE = 2**31 - 1, -(2**31)
 _INFINITE_TIME, _NEGATIVE_TIME = 2**63 - 1, -(2**63)
@@ -335,13 +336,13 @@ def _quoted(item: str) -> str:
     return item if plain else '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-_INT2, _INT4, _INT8, _OID = _exactly(Struct("!h")), _exactly(Struct("!i")), _exactly(Struct("!q")), _exactly(Struct("!I"))
+_INT2, _INT4, _INT8, _OID = (_exactly(Struct(form)) for form in ("!h", "!i", "!q", "!I"))
 
 _BINARY: dict[int, Callable[[bytes], str]] = {
     16: _bool, 17: _bytea, 18: _utf8, 19: _utf8, 20: _INT8, 21: _INT2, 23: _INT4, 24: _OID, 25: _utf8, 26: _OID,
-    114: _utf8, 142: _utf8, 650: _inet, 700: _float4, 701: _float8, 705: _utf8, 774: _macaddr, 829: _macaddr, 869: _inet,
-    1042: _utf8, 1043: _utf8, 1082: _date, 1083: _time, 1114: _timestamp, 1184: _timestamptz, 1186: _interval,
-    1266: _timetz, 1700: _numeric, 2205: _OID, 2206: _OID, 2950: _uuid, 3802: _jsonb,
+    114: _utf8, 142: _utf8, 650: _inet, 700: _float4, 701: _float8, 705: _utf8, 774: _macaddr, 829: _macaddr,
+    869: _inet, 1042: _utf8, 1043: _utf8, 1082: _date, 1083: _time, 1114: _timestamp, 1184: _timestamptz,
+    1186: _interval, 1266: _timetz, 1700: _numeric, 2205: _OID, 2206: _OID, 2950: _uuid, 3802: _jsonb,
     # arrays of the above
     199: _array, 651: _array, 1000: _array, 1001: _array, 1003: _array, 1005: _array, 1007: _array, 1009: _array,
     1014: _array, 1015: _array, 1016: _array, 1021: _array, 1022: _array, 1028: _array, 1041: _array, 1115: _array,
@@ -439,7 +440,8 @@ def decode_error(body: bytes) -> dict[str, str]:
 
 
 _ERROR_FIELDS = {
-    "S": "severity_local", "V": "severity", "C": "sqlstate", "M": "message", "D": "detail", "H": "hint", "P": "position",
-    "p": "internal_position", "q": "internal_query", "W": "where", "s": "schema", "t": "table", "c": "column",
+    "S": "severity_local", "V": "severity", "C": "sqlstate", "M": "message", "D": "detail", "H": "hint",
+    "P": "position", "p": "internal_position", "q": "internal_query", "W": "where", "s": "schema", "t": "table",
+    "c": "column",
     "d": "data_type", "n": "constraint", "F": "file", "L": "line", "R": "routine",
 }

@@ -72,8 +72,8 @@ class JournalWriter:
     # ------------------------------------------------------------ what sessions do
 
     def start(self, session: int, **fields: Any) -> int:
-        header = {"user": "ana@example.com", "subject": "s1", "groups": ["eng"], "issuer": "okta", "connection": "orders",
-                  "database": "orders", "client": "192.0.2.1:7", "application": "psql"} | fields
+        header = {"user": "ana@example.com", "subject": "s1", "groups": ["eng"], "issuer": "okta",
+                  "connection": "orders", "database": "orders", "client": "192.0.2.1:7", "application": "psql"} | fields
         return self.record(model.KIND_SESSION_START, session, json.dumps(header).encode())
 
     def end(self, session: int, reason: str = "client") -> int:
@@ -101,14 +101,16 @@ class JournalWriter:
         return self.record(model.KIND_BIND, session, struct.pack("<Q", number) + body)
 
     def execute(self, session: int, number: int, bind: int, *, portal: str = "", limit: int = 0) -> int:
-        return self.record(model.KIND_EXECUTE, session, struct.pack("<QQI", number, bind, limit) + portal.encode() + b"\0")
+        payload = struct.pack("<QQI", number, bind, limit) + portal.encode() + b"\0"
+        return self.record(model.KIND_EXECUTE, session, payload)
 
     def function(self, session: int, number: int, body: bytes) -> int:
         return self.record(model.KIND_FUNCTION, session, struct.pack("<Q", number) + body)
 
-    def outcome(self, session: int, intent: int, tag: str = "SELECT 1", *, how: str = "C", rows: int = 1, sent: int = 80,
-                copied: int = 0, us: int = 1500, error: bytes = b"", status: str = "I") -> int:
-        payload = struct.pack("<QQQQqccH", intent, rows, sent, copied, us * 1000, how.encode(), status.encode(), len(tag))
+    def outcome(self, session: int, intent: int, tag: str = "SELECT 1", *, how: str = "C", rows: int = 1,
+                sent: int = 80, copied: int = 0, us: int = 1500, error: bytes = b"", status: str = "I") -> int:
+        numbers = (intent, rows, sent, copied, us * 1000)
+        payload = struct.pack("<QQQQqccH", *numbers, how.encode(), status.encode(), len(tag))
         return self.record(model.KIND_OUTCOME, session, payload + tag.encode() + error)
 
     def result(self, session: int, intent: int, frames: bytes) -> int:
@@ -120,7 +122,8 @@ class JournalWriter:
 
 def bind_body(values: list[bytes | None], *, portal: str = "", statement: str = "", formats: tuple[int, ...] = (),
               result_formats: tuple[int, ...] = ()) -> bytes:
-    body = portal.encode() + b"\0" + statement.encode() + b"\0" + struct.pack(f"!H{len(formats)}h", len(formats), *formats)
+    body = portal.encode() + b"\0" + statement.encode() + b"\0"
+    body += struct.pack(f"!H{len(formats)}h", len(formats), *formats)
     body += struct.pack("!H", len(values))
     for value in values:
         body += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value

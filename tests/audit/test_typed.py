@@ -70,7 +70,8 @@ def test_text_values() -> None:
 
 
 def test_bind_and_its_formats() -> None:
-    body = bind_body([b"1", None, b"\x00\x00\x00\x07"], portal="p", statement="s", formats=(0, 0, 1), result_formats=(1,))
+    values = [b"1", None, b"\x00\x00\x00\x07"]
+    body = bind_body(values, portal="p", statement="s", formats=(0, 0, 1), result_formats=(1,))
     bind = parse_bind(body)
     assert (bind.portal, bind.statement, bind.result_formats) == ("p", "s", (1,))
     assert decode_parameters((23, 25, 23), bind.formats, bind.values) == ("1", None, "7")
@@ -81,7 +82,7 @@ def test_bind_and_its_formats() -> None:
 @pytest.mark.parametrize("cut", range(1, 20))
 def test_bind_cut_short_is_refused(cut: int) -> None:
     body = bind_body([b"12345"], portal="p", statement="s")
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="Bind message"):
         parse_bind(body[:-cut])
 
 
@@ -91,7 +92,8 @@ def test_types() -> None:
 
 
 def test_results_text_and_binary() -> None:
-    frames = row_description(("id", 23, 1), ("name", 25, 0)) + data_row(b"\x00\x00\x00\x05", b"x") + data_row(None, None)
+    frames = row_description(("id", 23, 1), ("name", 25, 0))
+    frames += data_row(b"\x00\x00\x00\x05", b"x") + data_row(None, None)
     columns = (Column("id", 23), Column("name", 25))
     assert decode_results(frames) == (Results(columns, (("5", "x"), (None, None))),)
 

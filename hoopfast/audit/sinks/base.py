@@ -36,7 +36,7 @@ class Sink(Protocol):
 
 
 def make_sinks(config: Config, state_dir: str | Path) -> list[Sink]:
-    """The sinks of the configuration, in its order. OSError or sqlite3.Error when one cannot be opened."""
+    """The sinks of the configuration, in its order. Raises OSError or AuditUnavailable when one cannot be opened."""
     from hoopfast.audit.sinks.jsonl import JsonlSink  # noqa: PLC0415
     from hoopfast.audit.sinks.sqlite import SqliteSink  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """The embedded audit store: one SQLite file that the console, the admin API and `hoopfast audit` search.
 
-Written by the shipper's thread alone; audit.search reads it. Texts and verdicts stand once (`definitions`, with a full-text
-index), headers once per session, so a statement costs one narrow row. A row is never changed or removed here.
+Written by the shipper's thread alone; audit.search reads it. Texts and verdicts stand once (`definitions`, with a
+full-text index), headers once per session, so a statement costs one narrow row. Events are never changed or removed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from hoopfast.audit.events import Event, Gateway, SessionEnd, SessionStart, Statement, encode
 from hoopfast.audit.typed import Results, Value
+from hoopfast.errors import AuditUnavailable
 
 VERSION = 1
 CACHED_MAX = 50_000                     # ids kept in memory, of sessions and of definitions
@@ -24,16 +25,18 @@ _BUSY_MS = 5000
 
 _TABLES = """
 CREATE TABLE sessions (
-  id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, user TEXT NOT NULL DEFAULT '', connection TEXT NOT NULL DEFAULT '',
-  started_at TEXT, ended_at TEXT, reason TEXT, header TEXT NOT NULL DEFAULT '{}');
+  id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, user TEXT NOT NULL DEFAULT '',
+  connection TEXT NOT NULL DEFAULT '', started_at TEXT, ended_at TEXT, reason TEXT, header TEXT NOT NULL DEFAULT '{}');
 CREATE INDEX sessions_user ON sessions (user);
 CREATE INDEX sessions_connection ON sessions (connection);
 CREATE INDEX sessions_started ON sessions (started_at);
 CREATE TABLE definitions (
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, sql TEXT NOT NULL, verdict TEXT NOT NULL, rule TEXT NOT NULL,
   masks TEXT NOT NULL, tables TEXT NOT NULL, types TEXT NOT NULL);
-CREATE TABLE definition_tables (name TEXT NOT NULL, definition INTEGER NOT NULL, PRIMARY KEY (name, definition)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5 (sql, content='definitions', content_rowid='id', tokenize="unicode61 tokenchars '_'");
+CREATE TABLE definition_tables (
+  name TEXT NOT NULL, definition INTEGER NOT NULL, PRIMARY KEY (name, definition)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE texts USING fts5 (
+  sql, content='definitions', content_rowid='id', tokenize="unicode61 tokenchars '_'");
 CREATE TABLE events (
   id INTEGER PRIMARY KEY, session INTEGER NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, at TEXT NOT NULL,
   definition INTEGER, outcome TEXT, sqlstate TEXT, tag TEXT, rows INTEGER, bytes INTEGER, copy_bytes INTEGER,
@@ -65,7 +68,7 @@ _json = msgspec.json.Encoder()
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """For writing; makes file and tables. sqlite3.Error or OSError when it cannot be."""
+    """For writing; makes file and tables. Raises AuditUnavailable or OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
@@ -77,8 +80,12 @@ def open_database(path: Path) -> sqlite3.Connection:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
-            raise sqlite3.DatabaseError(f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}")
+            raise AuditUnavailable(f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}")
         db.execute("DELETE FROM running")
+    except sqlite3.Error as failure:
+        db.close()
+        said = f"{path} cannot be used as audit store: {failure}; move it away to start a new one"
+        raise AuditUnavailable(said) from failure
     except BaseException:
         db.close()
         raise
@@ -137,7 +144,8 @@ class SqliteSink:
         try:
             db.execute("DELETE FROM running")
             db.executemany(
-                "INSERT OR REPLACE INTO running VALUES (?,?,?)", [(e.session, e.seq, encode(e).decode()) for e in events],
+                "INSERT OR REPLACE INTO running VALUES (?,?,?)",
+                [(e.session, e.seq, encode(e).decode()) for e in events],
             )
             db.execute("COMMIT")
         except BaseException:

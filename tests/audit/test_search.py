@@ -1,0 +1,156 @@
+"""Questions to the audit store, over events that the SQLite sink wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from hoopfast.audit.events import Event, SessionEnd, SessionStart, Statement, encode, gateway_event, utc
+from hoopfast.audit.search import AuditReader, BadSearch, parse_time
+from hoopfast.audit.sinks.sqlite import SqliteSink
+from hoopfast.audit.typed import Column, Raw, Results
+from hoopfast.errors import GatewayError
+from tests.audit.journal_writer import WALL
+
+A, B = f"{1:016x}", f"{2:016x}"
+HOUR = 3_600_000_000_000
+
+
+def statement(session: str, seq: int, sql: str, hour: int = 0, **fields: Any) -> Statement:
+    who = {"user": "ana", "connection": "orders"} if session == A else {"user": "bob", "connection": "crm"}
+    base: dict[str, Any] = {"kind": "simple", "verdict": "allow", "outcome": "complete", "groups": ("eng",)}
+    return Statement(session=session, seq=seq, at=utc(WALL + hour * HOUR), sql=sql, **who, **(base | fields))
+
+
+FULL = statement(
+    A, 2, "SELECT * FROM public.customers WHERE id = $1", kind="extended", statement_name="s1", portal="p", row_limit=5,
+    parameters=("1", None, Raw(600, "\\xff")), parameter_types=(23, 25, 600), rule="r1",
+    masks=("customers.ssn=redact",), tables=("public.customers",), outcome="error", tag="SELECT 1", rows=1, bytes=2, copy_bytes=3, duration_us=4,
+    error={"sqlstate": "22012", "message": "no"},
+    results=(Results((Column("a", 23),), (("1",), (None,)), truncated=True),),
+)
+EVENTS: list[Event] = [
+    SessionStart(
+        session=A, seq=1, at=utc(WALL), user="ana", connection="orders", groups=("eng",), client="c:1", role="svc"),
+    FULL,
+    SessionStart(session=B, seq=1, at=utc(WALL + HOUR), user="bob", connection="crm", groups=("eng",)),
+    statement(B, 2, "DELETE FROM invoices", 1, verdict="deny", outcome="denied", tables=("invoices",)),
+    statement(B, 3, "UPDATE customers SET name = 'x -> y'", 2, tables=("customers",)),
+    SessionEnd(session=B, seq=4, at=utc(WALL + 3 * HOUR), user="bob", reason="client"),
+    gateway_event("login_refused", WALL + 4 * HOUR, 77, user="eve", client="c:9", reason="expired"),
+]
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[SqliteSink]:
+    opened = SqliteSink(tmp_path / "audit.db")
+    opened.write(EVENTS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def reader(sink: SqliteSink, tmp_path: Path) -> Iterator[AuditReader]:
+    opened = AuditReader(tmp_path / "audit.db")
+    yield opened
+    opened.close()
+
+
+def found(reader: AuditReader, **filters: Any) -> list[tuple[str, int]]:
+    return [(event["session"], event["seq"]) for event in reader.search(**filters)]
+
+
+def test_events_come_back_as_they_are_exported(reader: AuditReader) -> None:
+    for event, row in zip(EVENTS, reader.tail(0), strict=True):
+        expected = orjson.loads(encode(event))
+        if event is FULL:
+            expected["client"] = "c:1"                   # the session's header counts
+        assert {name: value for name, value in row.items() if name != "id"} == {
+            name: value for name, value in expected.items() if name in row}
+        assert set(expected) == set(row) - {"id"}
+
+
+@pytest.mark.parametrize(("filters", "expected"), [
+    ({"user": "bob"}, [(B, 4), (B, 3), (B, 2), (B, 1)]),
+    ({"user": "eve"}, [("0" * 16, 77)]),
+    ({"connection": "orders"}, [(A, 2), (A, 1)]),
+    ({"session": A, "event": "statement"}, [(A, 2)]),
+    ({"text": "customers"}, [(B, 3), (A, 2)]),
+    ({"text": "cust update"}, [(B, 3)]),
+    ({"text": "->"}, [(B, 3)]),
+    ({"text": '"OR 1=1 NEAR('}, []),
+    ({"table": "customers"}, [(B, 3), (A, 2)]),
+    ({"table": "public.customers"}, [(A, 2)]),
+    ({"verdict": "deny"}, [(B, 2)]),
+    ({"rule": "r1"}, [(A, 2)]),
+    ({"outcome": "denied"}, [(B, 2)]),
+    ({"sqlstate": "22012"}, [(A, 2)]),
+    ({"since": "2026-01-01T02:00:00Z"}, [("0" * 16, 77), (B, 4), (B, 3)]),
+    ({"until": "2026-01-01T02:00:00+01:00"}, [(A, 2), (A, 1)]),
+    ({"user": "bob", "text": "invoices", "sqlstate": ""}, [(B, 2)]),
+    ({"user": "bob' OR 1=1 --"}, []),
+])
+def test_filters(reader: AuditReader, filters: dict[str, str], expected: list[tuple[str, int]]) -> None:
+    assert found(reader, **filters) == expected
+
+
+def test_paging_visits_everything_once(reader: AuditReader) -> None:
+    seen: list[int] = []
+    after = None
+    while page := reader.search(limit=2, after=after):
+        seen += [event["id"] for event in page]
+        after = page[-1]["id"]
+    assert seen == sorted(seen, reverse=True)
+    assert len(seen) == len(EVENTS)
+    assert [event["id"] for event in reader.export()] == seen[::-1]
+    assert len(list(reader.export(limit=3))) == 3
+    assert [e["seq"] for e in reader.export(user="ana")] == [1, 2]
+
+
+def test_tail_sees_only_what_is_new(reader: AuditReader, sink: SqliteSink) -> None:
+    last = reader.last_id()
+    assert reader.tail(last) == []
+    sink.write([*EVENTS, statement(A, 9, "SELECT 9")])
+    assert [event["seq"] for event in reader.tail(last)] == [9]
+
+
+def test_sessions(reader: AuditReader) -> None:
+    first, second = reader.sessions()
+    assert (first["session"], first["statements"], first["denied"], first["reason"]) == (B, 2, 1, "client")
+    assert (second["session"], second["errors"], second["ended_at"], second["role"]) == (A, 1, None, "svc")
+    assert [s["session"] for s in reader.sessions({"user": "ana"})] == [A]
+    assert [s["session"] for s in reader.sessions({"live": True})] == [A]
+    assert [s["session"] for s in reader.sessions({"connection": "crm", "since": "2026-01-01"})] == [B]
+    assert len(reader.sessions(limit=1)) == 1
+
+
+def test_one_session_with_what_runs_now(reader: AuditReader, sink: SqliteSink) -> None:
+    sink.running([statement(A, 3, "SELECT pg_sleep(9)", outcome="running")])
+    shown = reader.session(A)
+    assert shown is not None
+    assert [(e["seq"], e.get("outcome")) for e in shown["events"]] == [(1, None), (2, "error"), (3, "running")]
+    assert shown["user"] == "ana"
+    assert reader.session("f" * 16) is None
+
+
+def test_wrong_filters_are_explained(reader: AuditReader) -> None:
+    with pytest.raises(BadSearch, match="cannot be searched by color"):
+        reader.search(color="red")
+    with pytest.raises(BadSearch, match="15m, 2h, 7d"):
+        reader.search(since="yesterday")
+    with pytest.raises(BadSearch, match="cannot be filtered by color"):
+        reader.sessions({"color": "red"})
+
+
+def test_ages() -> None:
+    assert parse_time("1h") > parse_time("2h") > parse_time("7d")
+    assert parse_time("2026-01-31") == "2026-01-31T00:00:00.000000000Z"
+
+
+def test_missing_store_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match="cannot be read"):
+        AuditReader(tmp_path / "none.db").search()
