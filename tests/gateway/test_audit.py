@@ -175,5 +175,5 @@ def test_export_and_replay(gateway: Gateway, postgres: PostgresServer, shop: str
         assert "SELECT item FROM orders" in done.stdout or "differ" in done.stdout, done.stdout + done.stderr
         assert done.returncode == 1, "the sandbox has no rows: that is a difference"
     to = postgres.dsn(shop, "app")
-    done = gateway.cli("replay", session, "-c", str(gateway.config_file), "--to", to, check=False)
+    done = gateway.cli("replay", session, "-c", str(gateway.config_file), "--to", to, "--i-mean-it", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,19 +20,18 @@ from tests.support.gateway import Gateway, upstream_of, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
 
-SECRET = re.compile(r"\bhf_[A-Za-z0-9_-]{16,}")
+SECRET = re.compile(r"hf_[A-Za-z0-9_-]{16,}")
 
 
 def new_secret(gateway: Gateway, user: str = "robot@example.com", *groups: str) -> tuple[str, str]:
     """A gateway secret and its id."""
     arguments = [word for group in groups or ("engineering",) for word in ("--group", group)]
     done = gateway.cli("secret", "create", "--user", user, "--ttl", "1h", *arguments, "-c", str(gateway.config_file))
-    secret = SECRET.search(done.stdout)
-    assert secret, done.stdout
+    secret, name = done.stdout.strip(), done.stderr.split()[0]
+    assert SECRET.fullmatch(secret), "the secret alone is on standard output"
     listed = gateway.cli("secret", "list", "-c", str(gateway.config_file)).stdout
-    assert secret.group() not in listed
-    line = next(line for line in listed.splitlines()[::-1] if user in line)
-    return secret.group(), re.split(r"[\s│|]+", line.strip(" │|"))[0]
+    assert name in listed and secret not in listed
+    return secret, name
 
 
 def test_a_secret_works_and_revoking_it_ends_its_sessions(gateway: Gateway) -> None:
