@@ -1,0 +1,119 @@
+"""Verdict contexts: what one class of people may see on one connection, under one policy and one catalog.
+
+The relay knows a context by its number, caches verdicts under it and masks by its columns. Made for logins and after
+every change of policy or catalog by `worker/front.py`; the verdict desk judges statements in the session's context.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from hoopfast.analysis.catalog import Catalog, Column
+from hoopfast.analysis.flow import Closure
+from hoopfast.errors import UpstreamFault
+from hoopfast.model import MASK_NULL, Identity, MaskedColumn, MaskSpec
+from hoopfast.policy.snapshot import Snapshot
+from hoopfast.protocol import sqlstate
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str, int, int]
+
+
+class Context(msgspec.Struct, frozen=True):
+    """`closure` is None when nothing is masked for these people here. `names` are for people: "schema.table.column"."""
+
+    number: int
+    connection: str
+    identity_class: str
+    snapshot: Snapshot
+    catalog: Catalog | None
+    closure: Closure | None
+    masks: dict[tuple[int, int], int]           # (table OID, attribute number): index of the mask
+    names: dict[tuple[int, int], str]
+
+    @property
+    def epoch(self) -> int:
+        return self.catalog.epoch if self.catalog is not None else 0
+
+
+class Contexts:
+    """Interned contexts. One that a newer policy or catalog replaces is dropped: the relay frees it with its last session."""
+
+    def __init__(self, relay: Any) -> None:
+        self._relay = relay
+        self._live: dict[Key, Context] = {}
+        self._next = 1
+
+    def obtain(self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None) -> Context:
+        """The context for these people, defined in the relay when it is new.
+
+        Raises UpstreamFault 57P03 when columns are masked for them and there is no catalog to find them in.
+        """
+        masks = snapshot.masks_for(identity, connection)
+        if masks and catalog is None:
+            raise UpstreamFault(
+                sqlstate.CANNOT_CONNECT_NOW, "columns are hidden from you on this connection, but its catalog cannot be read",
+                hint="Try again in a moment; if it stays so, tell the operators of the gateway.",
+            )
+        if not masks:
+            catalog = None
+        key = (connection, snapshot.identity_class(identity, connection), snapshot.version, catalog.epoch if catalog else 0)
+        found = self._live.get(key)
+        if found is not None:
+            return found
+        specs = {(mask.schema, mask.table, mask.column): mask.spec for mask in masks}
+        context = self._define(key, snapshot, catalog, specs)
+        self._live[key] = context
+        self._retire(key)
+        return context
+
+    def _define(
+        self, key: Key, snapshot: Snapshot, catalog: Catalog | None, specs: dict[tuple[str, str, str], MaskSpec]
+    ) -> Context:
+        used: list[MaskSpec] = []
+        columns: list[MaskedColumn] = []
+        names: dict[tuple[int, int], str] = {}
+        for relation in catalog.relations if catalog is not None else ():
+            for column in relation.columns:
+                spec = _spec(column, specs)
+                if spec is None:
+                    continue
+                if spec not in used:
+                    used.append(spec)
+                columns.append(MaskedColumn(table_oid=relation.oid, attnum=column.attnum, mask=used.index(spec)))
+                names[relation.oid, column.attnum] = f"{relation.schema}.{relation.name}.{column.name}"
+        context = Context(
+            number=self._next, connection=key[0], identity_class=key[1], snapshot=snapshot, catalog=catalog,
+            closure=Closure(catalog, columns) if catalog is not None else None,
+            masks={(column.table_oid, column.attnum): column.mask for column in columns}, names=names,
+        )
+        self._next += 1
+        self._relay.define_context(
+            context.number,
+            [(spec.kind, spec.keep, spec.constant, spec.key) for spec in used],
+            [(column.table_oid, column.attnum, column.mask) for column in columns],
+        )
+        return context
+
+    def _retire(self, key: Key) -> None:
+        """Drop what the new one replaces. Older epochs count within the same policy, older policies always."""
+        for old in [k for k in self._live if k[0] == key[0] and _older(k, key)]:
+            self._relay.drop_context(self._live.pop(old).number)
+
+
+def _older(old: Key, new: Key) -> bool:
+    if old[2] != new[2]:
+        return old[2] < new[2]
+    # Epoch 0 is the context of people without masks: it has no catalog to grow old.
+    return 0 < old[3] < new[3]
+
+
+def _spec(column: Column, specs: dict[tuple[str, str, str], MaskSpec]) -> MaskSpec | None:
+    found = [spec for name, spec in specs.items() if name in column.policy]
+    if not found:
+        return None
+    return MaskSpec(kind=MASK_NULL) if column.derived else found[0]

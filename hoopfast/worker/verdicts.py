@@ -1,0 +1,407 @@
+"""The verdict desk: judges every statement that the relay has no verdict for. Called by `worker/front.py`.
+
+A statement is read (analysis), ruled on (policy), checked against the person's masks (gate), described on its own
+upstream connection where its columns' origins matter (probe), held for approval where a rule says so, and answered to the
+relay. Whatever fails on the way ends in a refusal: a parked session is always answered, and never with a pass by accident.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from hoopfast import limits, model
+from hoopfast._wire import pack_copy_plan
+from hoopfast.analysis import gate
+from hoopfast.analysis.classify import facts, function_call_facts
+from hoopfast.analysis.gate import Judgement, StatementJudgement
+from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
+from hoopfast.audit import typed
+from hoopfast.protocol import messages, sqlstate
+from hoopfast.worker.approvals import CANCELLED, DISCONNECTED, FAILED, ApprovalDesk, Outcome, duration
+from hoopfast.worker.contexts import Context
+
+log = logging.getLogger(__name__)
+
+REJUDGE_MAX = 8                 # how often policy or catalog may change under one statement
+CATALOG_WAIT_S = 5.0
+CATALOG_STEP_S = 0.02
+LOCAL_NAMES_MAX = 10_000
+THREADS = 2
+
+Answer = TypeVar("Answer")
+
+
+class Denied(Exception):
+    """The statement is refused with this ErrorResponse frame. `cache`: every later one like it may be, too."""
+
+    def __init__(self, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
+        super().__init__(reason)
+        self.frame = frame
+        self.reason = reason
+        self.rule = rule
+        self.cache = cache
+
+
+class Gone(Exception):
+    """The client is gone: there is nobody to answer."""
+
+
+class Work(msgspec.Struct):
+    """One verdict that is being made."""
+
+    session: Any
+    serial: int
+    kind: str
+    text: str
+    types: bytes
+    bind: bytes
+    statements: tuple[Statement, ...] = ()
+    facts: tuple[model.StatementFacts, ...] = ()
+    approved: Outcome | None = None
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """What the relay is told of a statement that may run."""
+
+    action: int
+    flags: int
+    zero_origin: int
+    copy_plan: bytes
+    masks: tuple[str, ...]
+    cache: bool
+    ruling: model.Ruling
+
+
+class VerdictDesk:
+    """`relay` is the core's Relay (or a fake of it)."""
+
+    def __init__(self, relay: Any, approvals: ApprovalDesk) -> None:
+        self._relay = relay
+        self._approvals = approvals
+        self._probes: dict[tuple[int, int], asyncio.Future[bytes]] = {}
+        self._local: dict[int, set[str]] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="analysis")
+
+    # ------------------------------------------------------------ called by the front
+
+    async def verdict(
+        self, session: Any, serial: int, kind: str, text: bytes, types: bytes, bind: bytes, status: bytes
+    ) -> None:
+        """Judge one statement and answer `Relay.decide`. Never raises, apart from cancellation.
+
+        `kind` is "Q", "P", "B" (of an ACTION_ASK statement) or "F"; `status` the transaction state, b"I", b"T" or b"E".
+        """
+        work = Work(session, serial, kind, "", types, bind)
+        try:
+            # An aborted transaction refuses everything but its end by itself; only the verdict is ours.
+            del status
+            answer = await self._judge(work, text)
+            self._release(work, answer)
+        except Gone:
+            return
+        except Denied as denied:
+            self._deny(work, denied.frame, denied.reason, denied.rule, cache=denied.cache)
+        except Unparsable as error:
+            self._deny(work, _unparsable(error), error.reason)
+        except Exception:
+            log.exception("a statement of session %x could not be judged", session.id)
+            frame = messages.error_response(
+                "ERROR", sqlstate.INTERNAL_ERROR, "hoopfast could not judge this statement, so it did not run",
+                hint="Tell the operators of the gateway; its log has the details.")
+            self._deny(work, frame, "internal error", cache=False)
+
+    def probe_answered(self, session: Any, serial: int, frames: bytes) -> None:
+        """The relay's "probe" event."""
+        waiting = self._probes.get((session.id, serial))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(frames)
+
+    def withdrawn(self, session: Any, serial: int) -> None:
+        """The relay's "withdrawn" event: the client of a parked statement went away."""
+        self._approvals.withdrawn(session.id, serial)
+        waiting = self._probes.get((session.id, serial))
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(Gone())
+
+    def cancel(self, session: Any) -> bool:
+        """A CancelRequest. True when it withdrew a waiting approval; otherwise it is the server's business."""
+        return self._approvals.cancel(session.id)
+
+    def session_closed(self, session: Any) -> None:
+        """Forget the session. The front cancels the tasks that judge its statements."""
+        self._local.pop(session.id, None)
+
+    def close(self) -> None:
+        """Let the threads end; used when the worker stops."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # ------------------------------------------------------------ judging
+
+    async def _judge(self, work: Work, raw: bytes) -> Pass:
+        if work.kind == "F":
+            return self._function_call(work)
+        work.text = decode(raw)
+        work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
+        for _ in range(REJUDGE_MAX):
+            context: Context = work.session.context
+            # A verdict must not be kept under a context it was not made in.
+            try:
+                answer = await self._judge_in(work, context, len(raw))
+            except Denied:
+                if work.session.context is context or work.approved is not None:
+                    raise
+                continue
+            if answer is not None and work.session.context is context:
+                return answer
+        raise Denied(_refusal("policy and catalog of this connection keep changing", "Try again."),
+                     "contexts keep changing", cache=False)
+
+    async def _judge_in(self, work: Work, context: Context, size: int) -> Pass | None:
+        """The verdict in one context; None to judge again, because the context has changed."""
+        ruling = context.snapshot.decide(work.session.identity, work.session.connection, work.facts)
+        if ruling.action == "deny":
+            raise Denied(_denied_by(ruling), ruling.reason, ruling.rule)
+        judgement = Judgement(outcome=gate.CLEAN)
+        if context.closure is not None and work.statements:
+            local = frozenset(self._local.get(work.session.id, ()))
+            if size > limits.ANALYSE_MAX_BYTES:
+                raise Denied(_refusal(
+                    f"statements longer than {limits.ANALYSE_MAX_BYTES} bytes cannot be analysed while columns are hidden "
+                    "from you", "Use COPY FROM STDIN, or split the statement.", "54000"), "too long")
+            judgement = await self._run(size, functools.partial(gate.judge, work.statements, context.closure, local))
+        if judgement.outcome == gate.REFUSED:
+            raise Denied(_refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
+        if judgement.outcome == gate.UNKNOWN:
+            await self._unknown(work, context, judgement)
+            return None
+        answer = await self._described(work, context, judgement, ruling)
+        if ruling.action == "approve" and work.approved is None:
+            if work.kind == "P":
+                return msgspec.structs.replace(answer, action=model.ACTION_ASK)
+            work.approved = await self._hold(work, context, ruling)
+        self._remember(work, judgement)
+        return answer
+
+    def _function_call(self, work: Work) -> Pass:
+        context: Context = work.session.context
+        ruling = context.snapshot.decide(work.session.identity, work.session.connection, function_call_facts())
+        if ruling.action != "allow":
+            # Its message has no text that an approver could read.
+            raise Denied(_denied_by(ruling), ruling.reason or "function calls cannot be approved", ruling.rule)
+        if context.closure is not None:
+            raise Denied(_refusal("function calls without SQL are not allowed while columns are hidden from you",
+                                  "Call the function with SELECT."), "function call", "masking")
+        return Pass(model.ACTION_ALLOW, model.FLAG_CATALOG, 0, b"", (), True, ruling)
+
+    async def _run(self, size: int, call: Callable[[], Answer]) -> Answer:
+        """Short texts at once, long ones in a thread: the event loop is shared by all logins."""
+        if size <= limits.PARSE_INLINE_MAX_BYTES:
+            return call()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _remember(self, work: Work, judgement: Judgement) -> None:
+        """Tables made in this session: until the catalog shows them, they are known to be the session's own."""
+        for one in judgement.statements:
+            if one.creates:
+                names = self._local.setdefault(work.session.id, set())
+                if len(names) < LOCAL_NAMES_MAX:
+                    names.update(one.creates)
+
+    # ------------------------------------------------------------ masks
+
+    async def _described(self, work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> Pass:
+        """Check the origins of all output columns before anything runs, and pack the flags."""
+        flags = model.FLAG_CATALOG if _changes_catalog(work.facts) else 0
+        zero_origin = 0
+        plan = b""
+        masked: dict[str, None] = {}
+        for one in judgement.statements:
+            if one.scrub:
+                flags |= model.FLAG_SCRUB
+            if one.outcome != gate.TOUCHED:
+                continue
+            flags |= model.FLAG_TOUCHED
+            if one.zero_origin is None or len(judgement.statements) > 1:
+                flags |= model.FLAG_ANY_ZERO
+            # A Bind was described when its statement was parsed; only the rows of COPY need the columns again.
+            if one.probe and (work.kind != "B" or one.copy is not None):
+                fields = await self._probe(work, one)
+                zero_origin = max(zero_origin, _check_origins(fields, one, context))
+                masked.update((context.names[key], None) for f in fields if (key := (f.table_oid, f.attnum)) in context.names)
+                if one.copy is not None:
+                    flags |= model.FLAG_COPY_OUT
+                    plan = _copy_plan(one, fields, context)
+            else:
+                zero_origin = max(zero_origin, one.zero_origin or 0)
+        local = any(one.used_local for one in judgement.statements)
+        cache = not local and (ruling.action != "approve" or work.kind == "P")
+        return Pass(model.ACTION_ALLOW, flags, zero_origin, plan, tuple(masked), cache, ruling)
+
+    async def _probe(self, work: Work, one: StatementJudgement) -> list[messages.Field]:
+        """The columns of a statement, from the server. Its error is the client's answer: it would have been anyway."""
+        own = len(work.statements) == 1 and one.probe == work.statements[0].text
+        fields: list[messages.Field] = []
+        for kind, body in messages.iter_frames(await self._ask(work, work.text if own else one.probe)):
+            if kind == b"E":
+                frame = messages.frame(b"E", body) if own else _without_position(body)
+                raise Denied(frame, "the server refused it", cache=False)
+            if kind == b"T":
+                fields = messages.parse_row_description(body)
+        return fields
+
+    async def _ask(self, work: Work, sql: str) -> bytes:
+        key = (work.session.id, work.serial)
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._probes[key] = waiting
+        try:
+            self._relay.probe(*key, sql.encode(), work.types)
+            return await waiting
+        finally:
+            del self._probes[key]
+
+    async def _unknown(self, work: Work, context: Context, judgement: Judgement) -> None:
+        """A name the catalog does not have: the server's own error, or a relation that is newer than the catalog."""
+        names: list[str] = []
+        for one in judgement.statements:
+            names += one.unknown
+            if one.probe and work.kind != "B":
+                await self._probe(work, one)
+        if work.session.context is context:
+            self._approvals.send(model.CatalogWanted(connection=work.session.connection, changed=True))
+            for _ in range(int(CATALOG_WAIT_S / CATALOG_STEP_S)):
+                if work.session.context is not context:
+                    return
+                await asyncio.sleep(CATALOG_STEP_S)
+            raise Denied(_refusal(
+                f'hoopfast does not know relation "{names[0]}" yet, so it cannot tell whether it shows hidden columns',
+                "If it was created in a transaction that is still open, commit first; otherwise try again in a moment.",
+            ), "unknown relation", "masking", cache=False)
+
+    # ------------------------------------------------------------ approval
+
+    async def _hold(self, work: Work, context: Context, ruling: model.Ruling) -> Outcome:
+        parameters: tuple[str | None, ...] = ()
+        if work.kind == "B":
+            bind = typed.parse_bind(work.bind)
+            values = typed.decode_parameters(typed.type_oids(work.types), bind.formats, bind.values)
+            parameters = tuple(value.hex if isinstance(value, typed.Raw) else value for value in values)
+        outcome = await self._approvals.hold(
+            self._relay, work.session, work.serial, ruling, work.text, parameters, context.epoch)
+        if outcome.how == DISCONNECTED:
+            raise Gone
+        if outcome.how != "approved":
+            raise Denied(_not_approved(outcome, ruling), outcome.how, ruling.rule, cache=False)
+        return outcome
+
+    # ------------------------------------------------------------ answering
+
+    def _release(self, work: Work, answer: Pass) -> None:
+        verdict = "ask" if answer.action == model.ACTION_ASK else "allow"
+        extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
+        self._relay.decide(
+            work.session.id, work.serial, answer.action, answer.flags,
+            label=_label(work, verdict, answer.ruling.rule, answer.masks, answer.ruling.reason, **extra),
+            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=answer.cache and work.approved is None,
+        )
+        if work.approved is not None:
+            self._approvals.used(work.approved)
+
+    def _deny(self, work: Work, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
+        if work.approved is not None:
+            self._approvals.dropped(work.approved)
+            cache = False
+        self._relay.decide(
+            work.session.id, work.serial, model.ACTION_DENY, 0,
+            label=_label(work, "deny", rule, (), reason), error=frame, cache=cache and work.kind != "B",
+        )
+
+
+def _read(text: str) -> tuple[tuple[Statement, ...], tuple[model.StatementFacts, ...]]:
+    statements = parse(text)
+    return statements, facts(statements)
+
+
+def _changes_catalog(found: tuple[model.StatementFacts, ...]) -> bool:
+    """DDL, and code that may hold some."""
+    return any(
+        {"create", "alter", "drop", "do", "call", "import_foreign_schema", "function_call"}.intersection(one.kinds)
+        for one in found
+    )
+
+
+def _check_origins(fields: list[messages.Field], one: StatementJudgement, context: Context) -> int:
+    """How many columns have no origin. Raises Denied when there are more than the analysis proved clean, or a whole row."""
+    zero = sum(not field.table_oid for field in fields)
+    closure = context.closure
+    for field in fields:
+        row = field.table_oid and not field.attnum
+        if row or (closure is not None and field.table_oid in closure.view_oids):
+            raise Denied(_refusal(f'column "{field.name}" may hold hidden values', "Name plain columns of tables."),
+                         "origin", "masking")
+    if one.zero_origin is not None and zero > one.zero_origin:
+        raise Denied(_refusal("the server computes output columns that the analysis took for plain ones",
+                              "Write column references with the table's name."), "origin", "masking")
+    return zero
+
+
+def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: Context) -> bytes:
+    assert one.copy is not None
+    how = one.copy
+    columns = [(context.masks.get((field.table_oid, field.attnum), -1), field.type_oid) for field in fields]
+    try:
+        return pack_copy_plan(
+            format=how.format,  # type: ignore[arg-type]  # checked by copy_format
+            delimiter=how.delimiter, quote=how.quote, escape=how.escape, null=how.null, columns=columns, header=how.header)
+    except ValueError as error:
+        raise Denied(_refusal(f"this COPY cannot be masked: {error}", "Use the format's usual options."),
+                     "copy options", "masking") from None
+
+
+def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: str, **extra: str) -> bytes:
+    kinds = dict.fromkeys(kind for one in work.facts for kind in one.kinds)
+    tables = dict.fromkeys(name for one in work.facts for name in one.tables)
+    return orjson.dumps({"verdict": verdict, "rule": rule, "kinds": list(kinds), "tables": list(tables),
+                         "masks": list(masks), "reason": reason, **extra})
+
+
+# ---------------------------------------------------------------- what people read
+
+def _refusal(message: str, hint: str = "", code: str = sqlstate.INSUFFICIENT_PRIVILEGE) -> bytes:
+    return messages.error_response("ERROR", code, message, hint=hint)
+
+
+def _denied_by(ruling: model.Ruling) -> bytes:
+    because = f": {ruling.reason}" if ruling.reason else ""
+    return _refusal(f'rule "{ruling.rule}" of the gateway does not allow this{because}',
+                    "Ask whoever keeps the gateway's policy if you need it.")
+
+
+def _not_approved(outcome: Outcome, ruling: model.Ruling) -> bytes:
+    if outcome.how == CANCELLED:
+        return _refusal("canceling statement due to user request", code=sqlstate.QUERY_CANCELED)
+    if outcome.how == FAILED:
+        return _refusal(f"this statement needs approval, but {outcome.reason}", "Try again.")
+    if outcome.how == "rejected":
+        because = f": {outcome.reason}" if outcome.reason else " and gave no reason"
+        return _refusal(f"{outcome.reviewer or 'a reviewer'} rejected this statement{because}",
+                        f'Rule "{ruling.rule}" asks for approval. Talk to the reviewer before you send it again.')
+    return _refusal(f"nobody approved this statement within {duration(ruling.expires_s)}",
+                    f"Send it again when one of {', '.join(ruling.approver_groups) or 'the approvers'} is there.")
+
+
+def _unparsable(error: Unparsable) -> bytes:
+    return messages.error_response("ERROR", error.sqlstate, error.reason, hint=error.hint, position=error.position)
+
+
+def _without_position(body: bytes) -> bytes:
+    fields = messages.parse_fields(body)
+    return messages.error_response("ERROR", fields.get("C", sqlstate.INTERNAL_ERROR), fields.get("M", ""),
+                                   detail=fields.get("D", ""), hint=fields.get("H", ""))
