@@ -27,9 +27,9 @@ HEADERS = {
 }
 
 
-def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """The page `template` (without .html)."""
-    return HTMLResponse(_environment.get_template(f"{template}.html").render(**values), status, HEADERS)
+def render(template: str, code: int = 200, /, **values: Any) -> HTMLResponse:
+    """The page `template` (without .html) with a status code; `values` are the template's, whatever their names."""
+    return HTMLResponse(_environment.get_template(f"{template}.html").render(**values), code, HEADERS)
 
 
 def moment(value: Any) -> str:

@@ -1,0 +1,416 @@
+"""The console: nothing unescaped, cookies that other sites cannot use, sign-in by paste and by provider, roles."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import orjson
+import pytest
+from starlette.applications import Starlette
+
+from hoopfast.config import Admin, Config, Issuer
+from hoopfast.console.cookies import safe_next
+from hoopfast.console.pages import Console
+from hoopfast.control.principal import Principal, Refused
+from hoopfast.errors import AuthenticationFailed
+from hoopfast.model import Identity
+
+EVIL = "<script>alert(1)</script>'\"&{{7*7}}"
+ORIGIN = "http://127.0.0.1:8432"
+ISSUER = Issuer(name="okta", issuer="https://okta.example.com", audience="hoopfast", client_id="client")
+PEOPLE = {"t-adm": ("hoopfast-admin",), "t-aud": ("auditors",), "t-dba": ("dba",), "t-none": ("engineering",)}
+
+
+def approval(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "apr_abcdefgh", "state": "waiting", "session": "07", "requester": EVIL, "requester_issuer": EVIL,
+        "connection": EVIL, "peer": EVIL, "application": EVIL, "rule": EVIL, "sql": f"DROP TABLE t -- {EVIL}",
+        "role": EVIL,
+        "parameters": [EVIL, None], "approver_groups": [EVIL], "needed": 1, "created_at": 1.0, "expires_at": 2.0,
+        "votes": [{"reviewer": EVIL, "approve": False, "reason": EVIL, "at": 1.0}], "why_not": "", "can_decide": True,
+    } | changes
+
+
+EVENTS = [
+    {
+        "event": "statement", "at": "2026-01-31T12:00:00.123Z", "session": "07", "user": EVIL, "connection": EVIL,
+        "sql": EVIL, "verdict": "allow", "rule": EVIL, "outcome": "error", "tag": EVIL, "rows": 1, "bytes": 2048,
+        "duration_us": 1500, "parameters": [EVIL, None, {"oid": 1, "hex": EVIL}], "masks": [EVIL],
+        "error": {"sqlstate": EVIL, "message": EVIL},
+        "results": [{"columns": [{"name": EVIL}], "rows": [[EVIL], [None]], "copy": EVIL, "truncated": True}],
+    },
+    {"event": "note", "at": "2026-01-31T12:00:00Z", "session": "07", "user": "", "connection": "",
+     "note": {EVIL: EVIL}},
+    {"event": "gateway", "at": "2026-01-31T12:00:00Z", "session": "0" * 16, "user": EVIL, "connection": "",
+     "action": EVIL, "fields": {EVIL: EVIL}},
+    {"event": "session_end", "at": "2026-01-31T12:00:00Z", "session": "07", "user": EVIL, "connection": "",
+     "reason": EVIL},
+]
+SESSION = {
+    "session": EVIL, "live": True, "user": EVIL, "issuer": EVIL, "groups": [EVIL], "connection": EVIL, "role": EVIL,
+    "client": EVIL, "application": EVIL, "started_at": "2026-01-31T12:00:00Z", "ended_at": None, "reason": EVIL,
+}
+
+
+class Desk:
+    """Answers everything with the worst names there are."""
+
+    def __init__(self) -> None:
+        self.votes: list[tuple[str, str, bool, str]] = []
+        self.killed: list[str] = []
+        self.approval_state: dict[str, Any] = {}
+
+    def status(self, who: Principal) -> dict[str, Any]:
+        return {
+            "version": EVIL, "started_at": 1.0, "draining": True, "listen": EVIL, "connections": [EVIL],
+            "workers": {"wanted": 2, "ready": 2, "restarts": 0},
+            "sessions": {"open": 1, "max": 2, "by_connection": {EVIL: 1}},
+            "policy": {"version": 1, "accepted_at": 1.0, "problems": [EVIL]},
+            "audit": {"events": 1, "backlog_bytes": 5000, "failing": {EVIL: EVIL}},
+            "issuers": [
+                {"name": EVIL, "key_age_s": None, "stale": False}, {"name": "x", "key_age_s": 2.5, "stale": True},
+            ],
+            "auth_failures": {EVIL: 3},
+        }
+
+    async def sessions(self, who: Principal, **filters: Any) -> dict[str, Any]:
+        who.need("auditor", "admin")
+        return {"sessions": [SESSION]}
+
+    async def session(self, who: Principal, name: str) -> dict[str, Any]:
+        return {"session": SESSION, "events": EVENTS}
+
+    def kill(self, who: Principal, name: str, reason: str) -> dict[str, Any]:
+        self.killed.append(name)
+        return {}
+
+    async def search(self, who: Principal, **filters: Any) -> dict[str, Any]:
+        return {"events": EVENTS}
+
+    async def approvals(self, who: Principal, state: str | None) -> dict[str, Any]:
+        return {"approvals": [approval()]}
+
+    async def approval(self, who: Principal, name: str) -> dict[str, Any]:
+        if name != "apr_abcdefgh":
+            raise Refused(404, f"there is no approval request {name}")
+        return {"approval": approval(**self.approval_state)}
+
+    async def vote(self, who: Principal, name: str, approve: bool, reason: str) -> dict[str, Any]:
+        self.votes.append((who.identity.user, name, approve, reason))
+        return {}
+
+    async def policy(self, who: Principal) -> dict[str, Any]:
+        return {"version": 1, "file": EVIL, "accepted_at": 1.0, "digest": EVIL, "source": EVIL, "problems": [EVIL]}
+
+    async def policy_history(self, who: Principal) -> dict[str, Any]:
+        return {"history": [{"version": 1, "accepted_at": 1.0, "digest": EVIL}]}
+
+    async def reload(self, who: Principal) -> dict[str, Any]:
+        raise Refused(422, f"nothing was changed: {EVIL}")
+
+
+class Bench:
+    def __init__(self, admin: Admin, transport: httpx.AsyncBaseTransport | None) -> None:
+        self.desk = Desk()
+        self.now = 1000.0
+        self.config = Config(admin=admin, identity=(ISSUER,))
+        self.console = Console(self.desk, self.verify, lambda: self.config, lambda: self.now, transport)
+        app = httpx.ASGITransport(Starlette(routes=self.console.routes))
+        self.http = httpx.AsyncClient(transport=app, base_url=ORIGIN)
+        self.verified: list[str] = []
+
+    async def verify(self, token: str, peer: str) -> Identity:
+        self.verified.append(token)
+        if token not in PEOPLE and not token.startswith("eyJ"):
+            raise AuthenticationFailed("signature", f"no: {EVIL}")
+        return Identity(
+            user=token[:10], subject=token, issuer="okta", groups=PEOPLE.get(token, ("dba",)), credential="sec_1",
+            expires_at=5000.0,
+        )
+
+    async def post(self, path: str, origin: str | None = ORIGIN, **fields: str) -> httpx.Response:
+        return await self.http.post(path, data=fields, headers={"Origin": origin} if origin is not None else {})
+
+    async def sign_in(self, token: str = "t-adm") -> httpx.Response:
+        return await self.post("/signin", credential=token, next="/approvals")
+
+
+def run(
+    scenario: Callable[[Bench], Awaitable[None]], admin: Admin | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> None:
+    async def main() -> None:
+        bench = Bench(admin or Admin(auditors=("auditors",), approvers=("dba",)), transport)
+        async with bench.http:
+            await scenario(bench)
+
+    asyncio.run(main())
+
+
+PAGES = ["/", "/sessions?user=%3Cscript%3E", "/sessions/07", "/approvals", "/approvals/apr_abcdefgh",
+         "/audit?text=%3Cscript%3E%22", "/policy"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_is_escaped(path: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        page = await bench.http.get(path)
+        assert page.status_code == 200, page.text
+        assert "<script" not in page.text
+        assert "{{7*7}}" in page.text or "%7B%7B7%2A7%7D%7D" in page.text       # shown, neither run nor lost
+        assert "&lt;script&gt;" in page.text
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script" not in policy
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["Cache-Control"] == "no-store"
+
+    run(scenario)
+
+
+def test_errors_are_escaped_too() -> None:
+    async def scenario(bench: Bench) -> None:
+        refused = await bench.sign_in(EVIL)
+        assert refused.status_code == 401
+        assert "<script" not in refused.text
+        await bench.sign_in()
+        missing = await bench.http.get("/approvals/%3Cscript%3E")
+        assert missing.status_code == 404
+        assert "<script" not in missing.text
+        reload = await bench.post("/policy/reload")
+        assert reload.status_code == 422
+        assert "<script" not in reload.text
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("admin", "name", "secure"),
+    [(Admin(), "hoopfast", False), (Admin(public_url="https://gw.example.com"), "__Host-hoopfast", True)],
+)
+def test_the_cookie_is_as_strict_as_it_can_be(admin: Admin, name: str, secure: bool) -> None:
+    async def scenario(bench: Bench) -> None:
+        answer = await bench.sign_in()
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/approvals")
+        cookie = answer.headers["Set-Cookie"]
+        assert cookie.startswith(f"{name}=")
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert "Path=/" in cookie
+        assert "Domain" not in cookie
+        assert ("Secure" in cookie) is secure
+        assert "t-adm" not in cookie
+
+    run(scenario, admin)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/approvals/apr_abcdefgh"])
+def test_strangers_are_sent_to_sign_in_and_back(path: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        answer = await bench.http.get(path)
+        assert answer.status_code == 303
+        target = parse_qs(urlsplit(answer.headers["Location"]).query)["next"][0]
+        assert target.startswith(path.partition("?")[0])
+
+    run(scenario)
+
+
+def test_a_link_from_a_chat_gets_the_strict_cookie_on_its_second_request() -> None:
+    async def scenario(bench: Bench) -> None:
+        answer = await bench.http.get("/approvals/apr_abcdefgh", headers={"Sec-Fetch-Site": "cross-site"})
+        assert answer.status_code == 200
+        assert 'content="0; url=/approvals/apr_abcdefgh"' in answer.text
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("origin", [None, "null", "https://evil.example.com", "http://127.0.0.1:1", ""])
+def test_other_sites_cannot_change_anything(origin: str | None) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        paths = ("/approvals/apr_abcdefgh/decide", "/sessions/07/kill", "/policy/reload", "/signout", "/signin")
+        for path in paths:
+            answer = await bench.post(path, origin, decision="approve", credential="t-adm")
+            assert answer.status_code == 403, path
+        assert bench.desk.votes == []
+        assert bench.desk.killed == []
+        assert (await bench.http.get("/")).status_code == 200        # still signed in
+
+    run(scenario)
+
+
+def test_deciding() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-dba")
+        assert (await bench.post("/approvals/apr_abcdefgh/decide", decision="maybe")).status_code == 400
+        answer = await bench.post("/approvals/apr_abcdefgh/decide", decision="reject", reason="no")
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/approvals/apr_abcdefgh")
+        assert bench.desk.votes == [("t-dba", "apr_abcdefgh", False, "no")]
+
+    run(scenario)
+
+
+def test_who_cannot_decide_sees_why_and_no_buttons() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-dba")
+        bench.desk.approval_state = {"can_decide": False, "why_not": "you asked for it yourself"}
+        page = await bench.http.get("/approvals/apr_abcdefgh")
+        assert "you asked for it yourself" in page.text
+        assert 'value="approve"' not in page.text
+
+    run(scenario)
+
+
+def test_roles_decide_what_is_shown() -> None:
+    async def scenario(bench: Bench) -> None:
+        assert (await bench.sign_in("t-none")).status_code == 403
+        assert "hoopfast" not in bench.http.cookies
+        await bench.sign_in("t-dba")
+        assert "/audit" not in (await bench.http.get("/approvals")).text
+        assert (await bench.http.get("/sessions")).status_code == 403
+        await bench.sign_in("t-aud")
+        assert 'action="/sessions/' not in (await bench.http.get("/sessions/07")).text
+        # Roles are those of now, not of the moment of signing in.
+        bench.config = Config(admin=Admin())
+        assert (await bench.http.get("/sessions")).status_code == 403
+
+    run(scenario)
+
+
+def test_sessions_end() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        bench.console.forget("sec_1")
+        assert (await bench.http.get("/")).status_code == 303
+        await bench.sign_in()
+        assert (await bench.post("/signout")).status_code == 303
+        assert (await bench.http.get("/")).status_code == 303
+        await bench.sign_in()
+        bench.now = 5000.0          # the credential's own end
+        assert (await bench.http.get("/")).status_code == 303
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("target", [
+    "//evil.example.com", "https://evil.example.com", "/\\evil.example.com", "\\\\evil", "/a\r\nSet-Cookie: x=1",
+    "javascript:x", "", "/\t/evil.example.com", "evil",
+])
+def test_next_stays_at_home(target: str) -> None:
+    assert safe_next(target) == "/"
+
+
+def test_next_keeps_paths_of_ours() -> None:
+    assert safe_next("/approvals/apr_abcdefgh?x=1") == "/approvals/apr_abcdefgh?x=1"
+
+
+# ---------------------------------------------------------------- signing in with the provider
+
+def jwt(**claims: Any) -> str:
+    payload = base64.urlsafe_b64encode(orjson.dumps(claims)).rstrip(b"=").decode()
+    return f"eyJhbGciOiJSUzI1NiJ9.{payload}.c2ln"
+
+
+class Provider:
+    """Discovery and token endpoint; `change` may spoil the token."""
+
+    def __init__(self) -> None:
+        self.forms: list[dict[str, list[str]]] = []
+        self.nonce = ""
+        self.discovered = ISSUER.issuer
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("openid-configuration"):
+            return httpx.Response(200, json={
+                "issuer": self.discovered, "authorization_endpoint": "https://okta.example.com/authorize",
+                "token_endpoint": "https://okta.example.com/token",
+            })
+        self.forms.append(parse_qs(request.content.decode()))
+        return httpx.Response(200, json={"id_token": jwt(sub="s", nonce=self.nonce)})
+
+
+async def begun(bench: Bench, provider: Provider, target: str = "/approvals") -> dict[str, str]:
+    answer = await bench.http.get(f"/signin/with/okta?next={target}")
+    assert answer.status_code == 303, answer.text
+    assert "samesite=lax" in answer.headers["Set-Cookie"].lower()
+    url = urlsplit(answer.headers["Location"])
+    assert url.netloc == "okta.example.com"
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    provider.nonce = query["nonce"]
+    return query
+
+
+def test_sign_in_with_the_provider() -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        query = await begun(bench, provider)
+        assert query["code_challenge_method"] == "S256"
+        assert query["redirect_uri"] == f"{ORIGIN}/signin/callback"
+        answer = await bench.http.get(f"/signin/callback?state={query['state']}&code=abc")
+        assert answer.status_code == 200
+        assert 'content="0; url=/approvals"' in answer.text
+        verifier = provider.forms[0]["code_verifier"][0]
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        assert challenge == query["code_challenge"]
+        assert bench.verified[0].startswith("eyJ")
+        assert (await bench.http.get("/approvals")).status_code == 200
+        again = await bench.http.get(f"/signin/callback?state={query['state']}&code=abc")
+        assert again.status_code == 400, "a flow is good for one try"
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+@pytest.mark.parametrize("spoil", ["state", "cookie", "nonce", "issuer", "late", "error"])
+def test_a_spoiled_sign_in_signs_nobody_in(spoil: str) -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        query = await begun(bench, provider)
+        callback = {"state": query["state"], "code": "abc"}
+        if spoil == "state":
+            callback["state"] = "other"
+        elif spoil == "cookie":
+            bench.http.cookies.clear()
+        elif spoil == "nonce":
+            provider.nonce = "another"
+        elif spoil == "issuer":
+            callback["iss"] = "https://evil.example.com"
+        elif spoil == "late":
+            bench.now += 601
+        else:
+            callback |= {"error": "access_denied", "error_description": EVIL}
+        answer = await bench.http.get("/signin/callback", params=callback)
+        assert answer.status_code in (400, 403)
+        assert "<script" not in answer.text
+        assert bench.verified == []
+        assert (await bench.http.get("/")).status_code == 303
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_a_provider_that_is_another_one_is_not_followed() -> None:
+    provider = Provider()
+    provider.discovered = "https://evil.example.com"
+
+    async def scenario(bench: Bench) -> None:
+        assert (await bench.http.get("/signin/with/okta")).status_code == 502
+        assert (await bench.http.get("/signin/with/unknown")).status_code == 404
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_the_style_sheet_is_there() -> None:
+    async def scenario(bench: Bench) -> None:
+        answer = await bench.http.get("/style.css")
+        assert answer.headers["content-type"].startswith("text/css")
+        assert "prefers-color-scheme: dark" in answer.text
+
+    run(scenario)
