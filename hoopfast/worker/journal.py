@@ -76,7 +76,7 @@ class Journal:
             except Exception:
                 # Without segments nothing may run; giving up would pause every session for ever without a word.
                 log.exception("a journal segment could not be made")
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(10 * RETRY_S)
             else:
                 self._wanted -= 1
 
