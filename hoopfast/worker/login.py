@@ -190,7 +190,8 @@ class Login:
         name, snapshot = request.database, self._plan.snapshot
         masked = bool(snapshot.masks_for(identity, name))
         settings = upstream_settings(request.parameters, identity.user, masked=masked)
-        catalog = await self._desk.catalog(name) if masked else None
+        if masked:
+            await self._desk.catalog(name)          # nothing is opened upstream for a login that cannot be masked
         target = connection.upstream
         login = await upstream.login(
             target, self._plan.upstream_tls[name], lambda: _password_of(target), settings, deadline=self._deadline
@@ -203,7 +204,9 @@ class Login:
                     sqlstate.CONNECTION_REJECTED, "columns are masked for you here, which the server's settings forbid",
                     detail=f"On the server, {why}.", hint="Tell the operators of the gateway.",
                 )
-            # The policy may have changed while we waited: the session starts under the one in force now.
+            # Again, as DDL may have made another while we waited. What follows it does not wait any more, so policy
+            # and catalog are those in force at the moment of the hand-over.
+            catalog = await self._desk.catalog(name) if masked else None
             self._recheck()
             context = self._desk.context_for(identity, name, snapshot, catalog)
             self._hand_over(request, identity, login, context, masked, owned)

@@ -64,7 +64,7 @@ class Worker:
         self._relay: Relay | None = None
         self._thread: threading.Thread | None = None
         self._journal: Journal | None = None
-        self._contexts: Contexts | None = None
+        self._verdicts: VerdictDesk | None = None
         self._approvals: ApprovalDesk | None = None
         self._over = asyncio.Event()
         self._orphaned = asyncio.Event()
@@ -151,11 +151,11 @@ class Worker:
         self._journal = Journal(
             self._state_dir / "journal", self._number, relay, max_bytes=units.size_bytes(audit.max_bytes)
         )
-        self._contexts = Contexts(relay)
         self._approvals = ApprovalDesk(self._send)
+        self._verdicts = VerdictDesk(relay, self._approvals)
         self._front = Front(
             self._number, relay, self._send, plan,
-            contexts=self._contexts, desk=VerdictDesk(relay, self._approvals), journal=self._journal,
+            contexts=Contexts(relay), desk=self._verdicts, journal=self._journal,
         )
         asyncio.get_running_loop().add_reader(relay.event_fd, self._front.on_events)
         self._thread = threading.Thread(target=relay.run, name="relay", daemon=True)
@@ -172,6 +172,8 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._relay.event_fd)
             self._front.on_events()
             self._front.close()
+        if self._verdicts is not None:
+            self._verdicts.close()
         if self._journal is not None:
             await self._journal.close()
         link = self._link
