@@ -269,7 +269,7 @@ def test_binary_cut_anywhere_is_malformed() -> None:
         [HEADER[:15] + b"\xff\xff\xff\xff" + binary_tuple(ROW)],  # extension longer than the message
         [HEADER, binary_tuple(ROW[:-1])],
         [HEADER, binary_tuple([*ROW, None])],
-        [HEADER, struct.pack("!h", len(ROW)) + struct.pack("!i", -2) + binary_tuple(ROW)[6:]],
+        [HEADER, struct.pack("!h", len(ROW)) + struct.pack("!i", -2) + binary_tuple(ROW)[7:]],
         [HEADER, struct.pack("!h", len(ROW)) + b"\x7f\xff\xff\xff" + b"x" * 100],
     ],
 )
