@@ -329,6 +329,7 @@ def mask(
 
 Mask = tuple[int, int, bytes, bytes]
 LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+NAMES = {value: name for name, value in LETTERS.items()}
 
 
 class Malformed(ValueError):
@@ -361,10 +362,8 @@ def copy_text(
         if masked is None:
             done.append(null)
             continue
-        names = {value: name for name, value in LETTERS.items()}
-        done.append(
-            re.sub(rb"[\b\f\n\r\t\v\\" + d + b"]", lambda m, names=names: b"\\" + names.get(m[0], m[0]), masked)
-        )
+        special = rb"[\b\f\n\r\t\v\\" + d + b"]"
+        done.append(re.sub(special, lambda m: b"\\" + NAMES.get(m[0], m[0]), masked))
     return delimiter.join(done) + b"\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -89,7 +90,7 @@ def outcome(run: Callable[[], object]) -> object:
 
 cells = st.one_of(
     st.none(),
-    st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12).map(str.encode),
+    st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), max_size=12).map(str.encode),
     st.text(alphabet="ab@,\"\\\t\n\r|\b\f\v.N'x0", max_size=10).map(str.encode),
     st.sampled_from([b"jane@example.com", b"123-45-6789", b"\\N", b"\\.", b"12.50", b"\\xdead", b"2024-02-29", b""]),
 )
@@ -387,7 +388,7 @@ def test_packed_plans_are_checked() -> None:
     for _ in range(500):
         damaged = bytearray(packed)
         damaged[chooser.randrange(len(damaged))] = chooser.randrange(256)
-        outcome(lambda damaged=damaged: _wire.copy_mask(bytes(damaged), MASKS, [b"h,h\n", b"a,b\n"]))
+        outcome(partial(_wire.copy_mask, bytes(damaged), MASKS, [b"h,h\n", b"a,b\n"]))
 
 
 @pytest.mark.parametrize("null", [b"NULL", b"123-45-6789", b"\\\\x", b"a\\tb"])

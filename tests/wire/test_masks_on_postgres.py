@@ -89,10 +89,10 @@ def test_copy_through_the_mask_loads_again(
             "CREATE TEMP TABLE t (id int, a text, b text, c numeric, d varchar); CREATE TEMP TABLE u (LIKE t)"
         )
         cursor.executemany("INSERT INTO t VALUES (%s, %s, %s, %s, %s)", ROWS)
-        with_options = sql.SQL("(FORMAT {}" + options + ")").format(sql.Identifier(form))  # type: ignore[arg-type]
+        with_options = sql.SQL("(FORMAT {}" + options + ")").format(sql.Identifier(form))
         with cursor.copy(sql.SQL("COPY t TO STDOUT ") + with_options) as out:
             messages = [bytes(m) for m in out]
-        back = sql.SQL("(FORMAT {}" + options.replace(", FORCE_QUOTE *", "") + ")").format(sql.Identifier(form))  # type: ignore[arg-type]
+        back = sql.SQL("(FORMAT {}" + options.replace(", FORCE_QUOTE *", "") + ")").format(sql.Identifier(form))
         with cursor.copy(sql.SQL("COPY u FROM STDIN ") + back) as into:
             for message in _wire.copy_mask(plan, masks, messages):
                 into.write(message)
