@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 BUILD: str  # "release" | "debug" | "sanitize"
+VOCABULARY: dict[str, int]  # the core's own copy of the numbers in hoopfast.model
+COUNTER_COUNT: int
 
 class TlsContext:
     """An OpenSSL SSL_CTX. Raises ValueError (with OpenSSL's reason) on bad files.

@@ -92,8 +92,8 @@ cdef class TlsContext:
     """An OpenSSL SSL_CTX; see _wire.pyi."""
 
     cdef SSL_CTX* ctx
-    cdef readonly bint server
-    cdef readonly str verify
+    cdef bint server
+    cdef str verify
 
     def __cinit__(self):
         self.ctx = NULL

@@ -1,0 +1,119 @@
+# Bytes on their way out: spans gathered for each leg, the arena for frames of our own, and the FATAL that ends a session.
+
+cdef void hold(State* r, Session* s) noexcept nogil:
+    """Durable mode: these bytes may go only when the records before them are on disk."""
+    r.unsynced = True
+    if not s.on_held:
+        s.on_held = True
+        s.held_next = r.held
+        r.held = s
+
+
+cdef void flush_session(State* r, Session* s) noexcept nogil:
+    """Send what has been gathered for both legs. Memory of the scratch buffer and the arena may be reused afterwards."""
+    capture_flush(r, s)
+    if r.to_client.n:
+        count(r, C_CLIENT_OUT, r.to_client.bytes)
+        if gather_flush(&r.to_client, &s.client, r.now_ns, False) < 0:
+            s.client.broken = True
+    if r.to_upstream.n:
+        count(r, C_UPSTREAM_OUT, r.to_upstream.bytes)
+        if r.durable and r.journal.dirty:
+            hold(r, s)
+            if gather_flush(&r.to_upstream, &s.upstream, r.now_ns, True) < 0:
+                s.upstream.broken = True
+        elif gather_flush(&r.to_upstream, &s.upstream, r.now_ns, False) < 0:
+            s.upstream.broken = True
+    r.arena_used = 0
+
+
+cdef void gather(State* r, Session* s, Gather* g, const uint8_t* p, size_t n) noexcept nogil:
+    cdef iovec* last
+    if n == 0:
+        return
+    if g.n:
+        last = &g.parts[g.n - 1]
+        if <uint8_t*>last.iov_base + last.iov_len == p:
+            last.iov_len += n
+            g.bytes += n
+            return
+        if g.n == IOV_MAX_OURS:
+            # Not flush_session: the arena still holds what the caller is gathering.
+            if g == &r.to_client:
+                count(r, C_CLIENT_OUT, g.bytes)
+                if gather_flush(g, &s.client, r.now_ns, False) < 0:
+                    s.client.broken = True
+            else:
+                count(r, C_UPSTREAM_OUT, g.bytes)
+                if r.durable and r.journal.dirty:
+                    hold(r, s)
+                if gather_flush(g, &s.upstream, r.now_ns, r.durable and r.journal.dirty) < 0:
+                    s.upstream.broken = True
+    g.parts[g.n].iov_base = <void*>p
+    g.parts[g.n].iov_len = n
+    g.n += 1
+    g.bytes += n
+
+
+cdef inline void to_upstream(State* r, Session* s, const uint8_t* p, size_t n) noexcept nogil:
+    gather(r, s, &r.to_upstream, p, n)
+
+
+cdef inline void to_client(State* r, Session* s, const uint8_t* p, size_t n) noexcept nogil:
+    gather(r, s, &r.to_client, p, n)
+
+
+cdef uint8_t* arena_take(State* r, Session* s, size_t n) noexcept nogil:
+    """Working memory that lives until flush_session; NULL when memory is short."""
+    cdef uint8_t* p
+    cdef uint8_t* wider
+    if r.arena_used + n > r.arena_room:
+        flush_session(r, s)
+        if n > r.arena_room:
+            wider = <uint8_t*>realloc(r.arena, n)
+            if wider == NULL:
+                return NULL
+            r.arena = wider
+            r.arena_room = n
+    p = r.arena + r.arena_used
+    r.arena_used += n
+    return p
+
+
+cdef size_t error_size(const char* message) noexcept nogil:
+    return 5 + 8 + 8 + 7 + 1 + strlen(message) + 1 + 1
+
+
+cdef size_t error_write(uint8_t* w, const char* severity, const char* sqlstate, const char* message) noexcept nogil:
+    """An ErrorResponse frame; severity has five letters (ERROR, FATAL)."""
+    cdef size_t n = strlen(message), at = 5
+    w[0] = c'E'
+    w[at] = c'S'
+    memcpy(w + at + 1, severity, 6)
+    at += 7
+    w[at] = c'V'
+    memcpy(w + at + 1, severity, 6)
+    at += 7
+    w[at] = c'C'
+    memcpy(w + at + 1, sqlstate, 6)
+    at += 7
+    w[at] = c'M'
+    memcpy(w + at + 1, message, n + 1)
+    at += n + 2
+    w[at] = 0
+    at += 1
+    hf_put_be32(w + 1, <uint32_t>(at - 1))
+    return at
+
+
+cdef void end_session(State* r, Session* s, const char* sqlstate, const char* message, const char* reason) noexcept nogil:
+    """FATAL to the client (when a message boundary allows it), then the pair is closed."""
+    cdef uint8_t* w
+    cdef bint whole = s.upstream.pass_left == 0
+    if s.closing:
+        return
+    if message != NULL and whole:
+        w = arena_take(r, s, error_size(message))
+        if w != NULL:
+            to_client(r, s, w, error_write(w, "FATAL", sqlstate, message))
+    session_close(r, s, reason)
