@@ -50,8 +50,8 @@ cdef struct CopyOut:            # where a row is being written
     size_t at
     long long cells
 
-# Layout of a packed plan, little-endian (as the machines we build for): u8 magic, u8 format, u8 header, u8 delimiter, u8 quote, u8 escape,
-# u16 length of the null string, u16 columns, u16 zero; per column i32 mask, u32 type; the null string.
+# Layout of a packed plan, little-endian as the machines we build for: u8 magic, u8 format, u8 header, u8 delimiter,
+# u8 quote, u8 escape, u16 length of the null string, u16 columns, u16 zero; per column i32 mask, u32 type; the null string.
 
 
 cdef CopyPlan* copy_plan_unpack(const unsigned char* p, size_t n) noexcept nogil:
