@@ -72,7 +72,7 @@ class Definition(msgspec.Struct):
     label: Label
 
 
-class Bound(msgspec.Struct):
+class Bound(msgspec.Struct, gc=False):
     """A portal's Bind: decoded when it is executed, because most of a batch's portals are executed just once."""
 
     seq: int
@@ -83,7 +83,7 @@ class Bound(msgspec.Struct):
     parameters: tuple[Value, ...] | None = None
 
 
-class Intent(msgspec.Struct):
+class Intent(msgspec.Struct, gc=False):
     """A statement that has no outcome yet."""
 
     kind: str
@@ -147,13 +147,14 @@ class EventBuilder:
     def feed(self, records: Iterable[Record]) -> list[Event]:
         """The events that these records complete, in order."""
         self._out = []
-        take, joiner = self._take, self._joiner
+        take, joiner, idle = self._take, self._joiner, self._joiner.idle
         for record in records:
-            if record.flags or not joiner.idle:
-                for whole in joiner.feed(record):
-                    take(whole)
-            else:
+            if idle and not record.flags:
                 take(record)
+                continue
+            for whole in joiner.feed(record):
+                take(whole)
+            idle = joiner.idle
         return self._out
 
     def _take(self, record: Record) -> None:
@@ -276,7 +277,7 @@ class EventBuilder:
             intent = session.parses.pop(seq, None) or _failed_bind(session, seq) or _lost(r, seq)
         tag_end = _OUTCOME_BYTES + n
         tag = payload[_OUTCOME_BYTES:tag_end].decode("utf-8", "replace")
-        event = self._statement(session, intent, OUTCOMES.get(how.decode("latin-1"), UNKNOWN))
+        event = self._statement(session, intent, OUTCOMES.get(how, UNKNOWN))
         event.tag, event.rows, event.bytes, event.copy_bytes = tag, rows, sent, copied
         event.duration_us = duration // 1000
         if len(payload) > tag_end:

@@ -18,11 +18,14 @@ SCHEMA = 1
 GATEWAY_SESSION = "0" * 16              # events of the gateway itself
 
 COMPLETE, ERROR, DENIED, SUSPENDED, UNKNOWN, RUNNING = "complete", "error", "denied", "suspended", "unknown", "running"
-OUTCOMES = {"C": COMPLETE, "E": ERROR, "D": DENIED, "S": SUSPENDED, "X": UNKNOWN}
+OUTCOMES = {b"C": COMPLETE, b"E": ERROR, b"D": DENIED, b"S": SUSPENDED, b"X": UNKNOWN}
 
 
-class Base(msgspec.Struct, tag_field="event", kw_only=True):
-    """What every event has; the identity is repeated so that each line of an export stands alone."""
+class Base(msgspec.Struct, tag_field="event", kw_only=True, gc=False):
+    """What every event has; the identity is repeated so that each line of an export stands alone.
+
+    Events refer to no other container but tuples and dicts of plain values: the collector need not look at them.
+    """
 
     schema: int = SCHEMA
     session: str
@@ -39,7 +42,7 @@ class Base(msgspec.Struct, tag_field="event", kw_only=True):
     application: str = ""
 
 
-class SessionStart(Base, tag="session_start"):
+class SessionStart(Base, tag="session_start", gc=False):
     """A proven person reached a database. `credential` is an id, never the credential."""
 
     role: str = ""
@@ -48,7 +51,7 @@ class SessionStart(Base, tag="session_start"):
     worker: int = -1
 
 
-class Statement(Base, tag="statement"):
+class Statement(Base, tag="statement", gc=False):
     """One thing a client asked for, joined with how it ended.
 
     `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged).
@@ -78,19 +81,19 @@ class Statement(Base, tag="statement"):
     results: tuple[Results, ...] = ()
 
 
-class SessionEnd(Base, tag="session_end"):
+class SessionEnd(Base, tag="session_end", gc=False):
     """`reason` as the relay says it, or "gateway" when its worker died."""
 
     reason: str = ""
 
 
-class Note(Base, tag="note"):
+class Note(Base, tag="note", gc=False):
     """Something that happened within a session besides statements: approvals, policy changes."""
 
     note: dict[str, Any] = {}
 
 
-class Gateway(Base, tag="gateway"):
+class Gateway(Base, tag="gateway", gc=False):
     """Something outside of any session: login_refused, policy, approval, kill, admin, journal_damaged, ..."""
 
     action: str

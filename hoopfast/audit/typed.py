@@ -34,7 +34,7 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
 Value = str | None | Raw
 
 
-class Bind(msgspec.Struct, frozen=True):
+class Bind(msgspec.Struct, frozen=True, gc=False):
     """A Bind message, taken apart. Formats as sent: none (all text), one (for all), or one each."""
 
     portal: str
@@ -49,7 +49,7 @@ class Column(msgspec.Struct, frozen=True, gc=False):
     oid: int
 
 
-class Results(msgspec.Struct, frozen=True):
+class Results(msgspec.Struct, frozen=True, gc=False):
     """Rows of one result as the client got them (masked). `columns` is empty where no row description was captured.
 
     `copy` holds the text of COPY TO STDOUT. `truncated`: the journal keeps only the first part.
@@ -87,8 +87,12 @@ def parse_function_call(body: bytes) -> tuple[int, tuple[int, ...], tuple[bytes 
 
 def _formats(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
     (n,) = _U16(body, at)
+    if n == 0:
+        return (), at + 2
+    if n == 1:
+        return _I16(body, at + 2), at + 4
     end = at + 2 + 2 * n
-    return (unpack(f"!{n}h", body[at + 2 : end]) if n else ()), end
+    return unpack(f"!{n}h", body[at + 2 : end]), end
 
 
 def _values(body: bytes, at: int) -> tuple[tuple[bytes | None, ...], int]:

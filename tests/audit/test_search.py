@@ -21,7 +21,7 @@ HOUR = 3_600_000_000_000
 
 
 def statement(session: str, seq: int, sql: str, hour: int = 0, **fields: Any) -> Statement:
-    who = {"user": "ana", "connection": "orders"} if session == A else {"user": "bob", "connection": "crm"}
+    who: dict[str, Any] = {"user": "ana", "connection": "orders"} if session == A else {"user": "bob", "connection": "crm"}
     base: dict[str, Any] = {"kind": "simple", "verdict": "allow", "outcome": "complete", "groups": ("eng",)}
     return Statement(session=session, seq=seq, at=utc(WALL + hour * HOUR), sql=sql, **who, **(base | fields))
 
@@ -29,7 +29,8 @@ def statement(session: str, seq: int, sql: str, hour: int = 0, **fields: Any) ->
 FULL = statement(
     A, 2, "SELECT * FROM public.customers WHERE id = $1", kind="extended", statement_name="s1", portal="p", row_limit=5,
     parameters=("1", None, Raw(600, "\\xff")), parameter_types=(23, 25, 600), rule="r1",
-    masks=("customers.ssn=redact",), tables=("public.customers",), outcome="error", tag="SELECT 1", rows=1, bytes=2, copy_bytes=3, duration_us=4,
+    masks=("customers.ssn=redact",), tables=("public.customers",), outcome="error", tag="SELECT 1", rows=1,
+    bytes=2, copy_bytes=3, duration_us=4,
     error={"sqlstate": "22012", "message": "no"},
     results=(Results((Column("a", 23),), (("1",), (None,)), truncated=True),),
 )

@@ -52,7 +52,7 @@ CREATE TABLE running (session TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NO
 _INSERT = "INSERT INTO events VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (session, seq) DO NOTHING"
 
 
-class Detail(msgspec.Struct, omit_defaults=True):
+class Detail(msgspec.Struct, omit_defaults=True, gc=False):
     """What a statement's row holds as JSON, because nobody searches by it."""
 
     kind: str = "extended"
