@@ -21,7 +21,8 @@ HOUR = 3_600_000_000_000
 
 
 def statement(session: str, seq: int, sql: str, hour: int = 0, **fields: Any) -> Statement:
-    who: dict[str, Any] = {"user": "ana", "connection": "orders"} if session == A else {"user": "bob", "connection": "crm"}
+    user, connection = ("ana", "orders") if session == A else ("bob", "crm")
+    who: dict[str, Any] = {"user": user, "connection": connection}
     base: dict[str, Any] = {"kind": "simple", "verdict": "allow", "outcome": "complete", "groups": ("eng",)}
     return Statement(session=session, seq=seq, at=utc(WALL + hour * HOUR), sql=sql, **who, **(base | fields))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hoopfast import model
-from hoopfast._wire import crc32c
+from hoopfast._wire import Segment, crc32c
 from hoopfast.audit.segments import (
     KIND_DAMAGED,
     Joiner,
@@ -63,6 +63,15 @@ def test_header(journal: JournalWriter) -> None:
         read_header(b"NOTAJRNL" + data[8:])
     with pytest.raises(ValueError, match="format 9"):
         read_header(data[:8] + struct.pack("<I", 9) + data[12:])
+
+
+def test_header_of_the_core(tmp_path: Path) -> None:
+    segment = Segment(str(tmp_path / "w3-5-7.seg"), 65536, 3, 7)
+    data = Path(segment.path).read_bytes()
+    header = read_header(data)
+    assert header is not None
+    assert (header.worker, header.sequence, header.size) == (3, 7, 65536)
+    assert read_segment(data, START) == Page([], START, False, 0)
 
 
 def test_round_trip_and_growth(journal: JournalWriter) -> None:
