@@ -1,7 +1,8 @@
 """Which user functions are harmless in sessions with masks, judged by their bodies. Used by `control.catalog`; pure.
 
-A body is read as a set of names only (PostgreSQL's lexer, no grammar). It is clean when none of its names is a relation
-of the closure, a function that is not clean itself or a built-in that is not on the allow-list, and nothing is EXECUTEd.
+A body is read as a set of names only (PostgreSQL's lexer, no grammar). It is clean when none of its names is a
+relation of the closure, a function that is not clean itself or a built-in that is not on the allow-list, and
+nothing is EXECUTEd.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the analysis knows of an upstream's catalog: a value, made by `control.catalog` and carried to the workers.
 
-Only the *sensitive closure* is described by columns: masked tables, their partitions and inheritance relatives, the views
-that read them. Of everything else names suffice, because the gate treats a name it does not know as sensitive.
+Only the *sensitive closure* is described by columns: masked tables, their partitions and inheritance relatives, the
+views that read them. Of everything else names suffice, because the gate treats a name it does not know as
+sensitive.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class Catalog(Frozen, frozen=True):
     superuser: bool = False
     relations: tuple[Relation, ...] = ()            # the closure
     known: frozenset[str] = frozenset()             # every relation that is not in the closure
-    foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: they may be the masked table itself
-    functions: dict[str, bool] = {}                 # user functions: True when every overload is clean
+    foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: maybe a masked one itself
+    # User functions by bare name: True when every overload is clean.
+    functions: dict[str, bool] = msgspec.field(default_factory=dict)
     operators: frozenset[str] = frozenset()         # user operators whose function is not clean
     row_functions: frozenset[str] = frozenset()     # one-argument built-ins that take a whole row
     triggered: frozenset[str] = frozenset()         # relations with user triggers

@@ -1,4 +1,4 @@
-"""What the statements of a query string are and touch, as `model.StatementFacts` for the policy. Called by the verdict desk.
+"""What the statements of a query string are and touch, as `model.StatementFacts`. Called by the verdict desk.
 
 Kinds are found wherever they hide: CTEs, EXPLAIN ANALYZE, PREPARE, COPY (query), rules, CREATE SCHEMA elements.
 A statement kind that is not in these tables is opaque.
@@ -33,21 +33,25 @@ PLAIN: dict[str, tuple[str, ...]] = {
     "AlterRoleStmt": ("alter_role", "alter"), "AlterRoleSetStmt": ("alter_role", "alter"),
     "AlterDatabaseStmt": ("alter_database", "alter"), "AlterDatabaseSetStmt": ("alter_database", "alter"),
     "AlterDatabaseRefreshCollStmt": ("alter_database", "alter"), "AlterSystemStmt": ("alter_system", "alter"),
-    "DropRoleStmt": ("drop_role", "drop"), "DropdbStmt": ("drop_database", "drop"), "DropOwnedStmt": ("drop_owned", "drop"),
-    **{tag: ("create_other", "create") for tag in (
-        "RuleStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt", "CreateRangeStmt", "CompositeTypeStmt",
-        "DefineStmt", "CreateCastStmt", "CreateConversionStmt", "CreateEventTrigStmt", "CreateFdwStmt",
-        "CreateForeignServerStmt", "CreateForeignTableStmt", "CreateUserMappingStmt", "CreateOpClassStmt",
-        "CreateOpFamilyStmt", "CreatePLangStmt", "CreatePolicyStmt", "CreatePublicationStmt", "CreateSubscriptionStmt",
-        "CreateStatsStmt", "CreateTableSpaceStmt", "CreateTransformStmt", "CreateAmStmt")},
-    **{tag: ("alter_other", "alter") for tag in (
-        "AlterSeqStmt", "AlterDomainStmt", "AlterEnumStmt", "AlterTypeStmt", "AlterFunctionStmt", "AlterOperatorStmt",
-        "AlterOpFamilyStmt", "AlterPolicyStmt", "AlterPublicationStmt", "AlterSubscriptionStmt", "AlterStatsStmt",
-        "AlterTableSpaceOptionsStmt", "AlterTSConfigurationStmt", "AlterTSDictionaryStmt", "AlterUserMappingStmt",
-        "AlterExtensionStmt", "AlterExtensionContentsStmt", "AlterEventTrigStmt", "AlterFdwStmt",
-        "AlterForeignServerStmt", "AlterCollationStmt", "AlterDefaultPrivilegesStmt", "AlterObjectDependsStmt",
-        "AlterTableMoveAllStmt", "ReassignOwnedStmt")},
-    **{tag: ("drop_other", "drop") for tag in ("DropTableSpaceStmt", "DropUserMappingStmt", "DropSubscriptionStmt")},
+    "DropRoleStmt": ("drop_role", "drop"), "DropdbStmt": ("drop_database", "drop"),
+    "DropOwnedStmt": ("drop_owned", "drop"),
+    **dict.fromkeys((
+        "RuleStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt", "CreateRangeStmt",
+        "CompositeTypeStmt", "DefineStmt", "CreateCastStmt", "CreateConversionStmt", "CreateEventTrigStmt",
+        "CreateFdwStmt", "CreateForeignServerStmt", "CreateForeignTableStmt", "CreateUserMappingStmt",
+        "CreateOpClassStmt", "CreateOpFamilyStmt", "CreatePLangStmt", "CreatePolicyStmt",
+        "CreatePublicationStmt", "CreateSubscriptionStmt", "CreateStatsStmt", "CreateTableSpaceStmt",
+        "CreateTransformStmt", "CreateAmStmt",
+    ), ("create_other", "create")),
+    **dict.fromkeys((
+        "AlterSeqStmt", "AlterDomainStmt", "AlterEnumStmt", "AlterTypeStmt", "AlterFunctionStmt",
+        "AlterOperatorStmt", "AlterOpFamilyStmt", "AlterPolicyStmt", "AlterPublicationStmt",
+        "AlterSubscriptionStmt", "AlterStatsStmt", "AlterTableSpaceOptionsStmt", "AlterTSConfigurationStmt",
+        "AlterTSDictionaryStmt", "AlterUserMappingStmt", "AlterExtensionStmt", "AlterExtensionContentsStmt",
+        "AlterEventTrigStmt", "AlterFdwStmt", "AlterForeignServerStmt", "AlterCollationStmt",
+        "AlterDefaultPrivilegesStmt", "AlterObjectDependsStmt", "AlterTableMoveAllStmt", "ReassignOwnedStmt",
+    ), ("alter_other", "alter")),
+    **dict.fromkeys(("DropTableSpaceStmt", "DropUserMappingStmt", "DropSubscriptionStmt"), ("drop_other", "drop")),
 }
 DROPS = {
     "OBJECT_TABLE": "drop_table", "OBJECT_FOREIGN_TABLE": "drop_table", "OBJECT_SCHEMA": "drop_schema",
@@ -59,11 +63,15 @@ ALTERS = {
     "OBJECT_TABCONSTRAINT": "alter_table", "OBJECT_ROLE": "alter_role", "OBJECT_DATABASE": "alter_database",
 }
 TRANSACTIONS = {
-    "TRANS_STMT_BEGIN": "begin", "TRANS_STMT_START": "begin", "TRANS_STMT_COMMIT": "commit", "TRANS_STMT_ROLLBACK": "rollback",
+    "TRANS_STMT_BEGIN": "begin", "TRANS_STMT_START": "begin", "TRANS_STMT_COMMIT": "commit",
+    "TRANS_STMT_ROLLBACK": "rollback",
     "TRANS_STMT_SAVEPOINT": "savepoint", "TRANS_STMT_RELEASE": "savepoint", "TRANS_STMT_ROLLBACK_TO": "rollback",
     "TRANS_STMT_COMMIT_PREPARED": "commit", "TRANS_STMT_ROLLBACK_PREPARED": "rollback",
 }
 # Statements that take code or another statement along: what is inside counts too.
+WITH_QUERY = frozenset({
+    "PrepareStmt", "DeclareCursorStmt", "CopyStmt", "CreateTableAsStmt", "ExplainStmt", "InsertStmt",
+})
 NESTED = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 NAMED_OBJECTS = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE", "OBJECT_INDEX",
                            "OBJECT_SEQUENCE"})
@@ -94,12 +102,12 @@ def _facts(statement: Statement) -> StatementFacts:
         elif tag == "DropStmt":
             names.update(dict.fromkeys(_dropped(node)))
         elif tag in ("DoStmt", "CallStmt"):
-            opaque = opaque or ("DO runs code that cannot be read" if tag == "DoStmt" else "CALL runs code that cannot be read")
+            opaque = opaque or f"{'DO' if tag == 'DoStmt' else 'CALL'} runs code that cannot be read"
         if runs_inner and node is not statement.node:
             kinds += _nested_kinds(tag, node)
         if runs_inner and tag in NESTED:
             loose = loose or unfiltered(tag, node)
-        if runs_inner and tag in ("PrepareStmt", "DeclareCursorStmt", "CopyStmt", "CreateTableAsStmt", "ExplainStmt", "InsertStmt"):
+        if runs_inner and tag in WITH_QUERY:
             kinds += _query_kinds(node)
         if tag == "SelectStmt" and "intoClause" in node:
             kinds += ["create_table", "create"]
@@ -121,7 +129,7 @@ def own_kinds(tag: str, node: Body) -> tuple[str, ...]:
         return ("values",)
     if tag == "CreateTableAsStmt" and node.get("objtype") == "OBJECT_MATVIEW":
         return ("create_view", "create")
-    if tag == "GrantStmt" or tag == "GrantRoleStmt":
+    if tag in ("GrantStmt", "GrantRoleStmt"):
         return ("grant",) if node.get("is_grant") else ("revoke",)
     if tag in PLAIN:
         return PLAIN[tag]

@@ -11,7 +11,8 @@ from typing import Any
 from hoopfast.analysis.tree import Body, column, strings, unwrap, walk
 
 COMPARISONS = frozenset({
-    "AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL", "AEXPR_IN", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR", "AEXPR_BETWEEN",
+    "AEXPR_OP", "AEXPR_OP_ANY", "AEXPR_OP_ALL", "AEXPR_IN", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_SIMILAR",
+    "AEXPR_BETWEEN",
     "AEXPR_BETWEEN_SYM", "AEXPR_NOT_BETWEEN", "AEXPR_NOT_BETWEEN_SYM", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT",
 })
 
@@ -101,7 +102,7 @@ def _filters(condition: Any, target: _Target) -> bool:
     values: list[bool] = []
     while pending:
         step, value = pending.pop()
-        if step == "any" or step == "all":
+        if step in ("any", "all"):
             parts = [values.pop() for _ in range(value)]
             values.append(any(parts) if step == "any" else all(parts))
             continue

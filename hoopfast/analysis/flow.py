@@ -76,7 +76,7 @@ def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset(
         _spread(survey, closure, flow, by_name)
         _references(survey, closure, flow, by_name)
         _queries(survey, flow)
-        _joins(survey, closure, flow, by_name)
+        _joins(survey, closure, flow)
     return flow
 
 
@@ -109,7 +109,8 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
             "Its body may read hidden columns. Ask for an exemption from the masks, or query the tables directly.",
         )
     if user is None and not builtin:
-        why = "may be called with constants only" if bare in CONSTANT_ONLY else "is not among the functions known to be safe"
+        sends = bare in CONSTANT_ONLY
+        why = "may be called with constants only" if sends else "is not among the functions known to be safe"
         raise Refused(f"function {shown}() {why} while columns are hidden from you")
 
 
@@ -153,7 +154,7 @@ def _spread(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, l
 
 
 def _spread_source(source: s.Source, carrying: set[str], flow: Flow) -> None:
-    if source.kind == "table" or source.kind == "cte":
+    if source.kind in ("table", "cte"):
         # A CTE may hide a table of its name somewhere else in the statement: both readings count.
         source.carries = source.relname in flow.touched or source.relname in carrying
     elif source.kind == "query":
@@ -208,7 +209,7 @@ def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[st
         _not_a_row(fields, place, closure, by_name)
         if place == s.EXPRESSION and fields[-1] != "*" and _sensitive(fields, closure, flow, by_name):
             raise Refused(
-                f'column "{fields[-1]}" is hidden from you and cannot be used inside an expression, a condition or a sort',
+                f'column "{fields[-1]}" is hidden from you and cannot be used in an expression, a condition or a sort',
                 "Select it plainly (it will be masked), compare it with = or IN to constants, or leave it out.",
             )
     for left, right in survey.pairs:
@@ -216,10 +217,11 @@ def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[st
         _not_a_row(right, s.EQUAL, closure, by_name)
         if not (_sensitive(left, closure, flow, by_name) or _sensitive(right, closure, flow, by_name)):
             continue
-        if left[-1] != right[-1] or not (_masked_table(left, closure, by_name) and _masked_table(right, closure, by_name)):
+        masked = _masked_table(left, closure, by_name) and _masked_table(right, closure, by_name)
+        if left[-1] != right[-1] or not masked:
+            name = left[-1] if left[-1] in flow.names else right[-1]
             raise Refused(
-                f'column "{left[-1] if left[-1] in flow.names else right[-1]}" is hidden from you and cannot be compared '
-                "with another column",
+                f'column "{name}" is hidden from you and cannot be compared with another column',
                 "It can be joined with the same hidden column of another table; write both with the table's name.",
             )
 
@@ -241,7 +243,8 @@ def _not_a_row(fields: tuple[str, ...], place: str, closure: Closure, by_name: d
     if fields[-1] == "*":
         sources = [x for entry in by_name.values() for x in entry] if len(fields) == 1 else by_name.get(fields[-2], [])
         if place != s.OUT and any(source.carries for source in sources):
-            raise Refused("a row with hidden columns cannot be used as a value", "Use * only as an item of the select list.")
+            raise Refused("a row with hidden columns cannot be used as a value",
+                          "Use * only as an item of the select list.")
         return
     name = fields[-1]
     user = closure.catalog.functions.get(name)
@@ -267,7 +270,8 @@ def _queries(survey: s.Survey, flow: Flow) -> None:
         if query.goes == "scalar":
             raise Refused("a hidden column cannot be the value of a subquery")
         if query.distinct:
-            raise Refused("DISTINCT over a hidden column would show which values are equal", "Leave it out of the select list.")
+            raise Refused("DISTINCT over a hidden column would show which values are equal",
+                          "Leave it out of the select list.")
         for position in query.positions:
             ahead = query.targets[: max(position, 0)]
             last = column(ahead[-1].get("val")) if ahead else ("*",)
@@ -276,7 +280,7 @@ def _queries(survey: s.Survey, flow: Flow) -> None:
                               "Name the column to sort or group by.")
 
 
-def _joins(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:
     for join in survey.joins:
         sides = join.left + join.right
         if not any(source.carries for source in sides):
@@ -286,7 +290,8 @@ def _joins(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, li
         for name in join.columns:
             if name not in flow.names:
                 continue
-            plain = all(x.kind == "table" and not x.renames and name in closure.masked.get(x.relname, ()) for x in sides)
+            plain = all(
+                x.kind == "table" and not x.renames and name in closure.masked.get(x.relname, ()) for x in sides)
             if join.full or not plain:
                 raise Refused(f'column "{name}" is hidden from you and cannot join these tables',
                               "It can be joined with the same hidden column of another table, except by FULL JOIN.")

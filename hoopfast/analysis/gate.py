@@ -1,31 +1,36 @@
-"""May this statement run in a session that has masks, and what has to be checked first? Pure; called by the verdict desk.
+"""May this statement run in a session that has masks, and what has to be checked first? Pure; called by the verdict
+desk.
 
-Masks are applied by origin: the relay looks up the (table OID, attribute number) that the server reports for every output
-column. That alone leaks (a column without origin may be anything), so this gate lets a statement pass only if every output
-column without origin is proven to be computed from columns that are not masked.
+Masks are applied by origin: the relay looks up the (table OID, attribute number) that the server reports for every
+output column. That alone leaks (a column without origin may be anything), so this gate lets a statement pass only
+if every output column without origin is proven to be computed from columns that are not masked.
 
 Why this is sound although names are resolved without the server, by over-approximation:
 
-1. *Relations.* A table can only be read by naming it (in FROM, as a target, in COPY), through a view, a function, an
-   operator, a rule or a trigger. A bare name that is masked in any schema counts as masked, whatever search_path says; a
-   name that the catalog snapshot does not have is not passed. Views over masked tables are refused. Functions must be
-   on the allow-list of built-ins, or user functions whose bodies name nothing of the closure and no function that could.
-2. *Columns.* The value of a masked column enters an expression only by a ColumnRef with its name, by a renaming of it, or
-   by a whole row. Names are collected for the whole statement, without scopes, and closed under renaming (aliases, alias
-   lists, CTE column lists): the set contains every name that denotes the column anywhere. A reference whose last field
-   is in the set counts, unless its qualifier belongs to plain tables only, none of which masks it. A single name that is
-   also the name of a source with masked columns counts as its whole row, as does q.* outside of a select list.
+1. *Relations.* A table can only be read by naming it (in FROM, as a target, in COPY), through a view, a function,
+   an operator, a rule or a trigger. A bare name that is masked in any schema counts as masked, whatever search_path
+   says; a name that the catalog snapshot does not have is not passed. Views over masked tables are refused.
+   Functions must be on the allow-list of built-ins, or user functions whose bodies name nothing of the closure and
+   no function that could.
+2. *Columns.* The value of a masked column enters an expression only by a ColumnRef with its name, by a renaming of
+   it, or by a whole row. Names are collected for the whole statement, without scopes, and closed under renaming
+   (aliases, alias lists, CTE column lists): the set contains every name that denotes the column anywhere. A
+   reference whose last field is in the set counts, unless its qualifier belongs to plain tables only, none of which
+   masks it. A single name that is also the name of a source with masked columns counts as its whole row, as does
+   q.* outside of a select list.
 3. *Places.* A sensitive reference may stand alone in a select list (then the server reports its origin, through
-   subqueries and CTEs as well), as `= constant`, `IN (constants)`, `= ANY(constants)`, `IS [NOT] NULL` in WHERE or ON,
-   as an equi-join of the same masked column, and in count(column). Everything else is refused. So an expression, which
-   is what has no origin, never contains one. The constructs that lose an origin without an expression are refused
-   when sensitive columns pass through: set operations (and with them recursion), FULL JOIN USING, whole rows.
-4. *Sinks.* Sensitive columns are never a source of INSERT, UPDATE, MERGE, CREATE TABLE AS, SELECT INTO or a view, so
-   there are no copies under another origin.
-5. *Statement kinds and syntax nodes* are allow-lists. Code (DO, CREATE FUNCTION, triggers, rules, casts, operators) is refused.
+   subqueries and CTEs as well), as `= constant`, `IN (constants)`, `= ANY(constants)`, `IS [NOT] NULL` in WHERE or
+   ON, as an equi-join of the same masked column, and in count(column). Everything else is refused. So an
+   expression, which is what has no origin, never contains one. The constructs that lose an origin without an
+   expression are refused when sensitive columns pass through: set operations (and with them recursion), FULL JOIN
+   USING, whole rows.
+4. *Sinks.* Sensitive columns are never a source of INSERT, UPDATE, MERGE, CREATE TABLE AS, SELECT INTO or a view,
+   so there are no copies under another origin.
+5. *Statement kinds and syntax nodes* are allow-lists. Code (DO, CREATE FUNCTION, triggers, rules, casts, operators)
+   is refused.
 
-What is left open on purpose: equality probing (auditable, not preventable here), timing, and code that a DBA put into
-the database before: triggers that copy values elsewhere, RLS policies, casts.
+What is left open on purpose: equality probing (auditable, not preventable here), timing, and code that a DBA put
+into the database before: triggers that copy values elsewhere, RLS policies, casts.
 """
 
 from __future__ import annotations
@@ -48,16 +53,20 @@ UNKNOWN = "unknown"         # names a relation the catalog does not have: the se
 
 # Statements without rows and names that could matter.
 HARMLESS = frozenset({
-    "TransactionStmt", "VariableShowStmt", "DiscardStmt", "DeallocateStmt", "ClosePortalStmt", "ListenStmt", "UnlistenStmt",
-    "NotifyStmt", "ConstraintsSetStmt", "CheckPointStmt", "DropStmt", "CommentStmt", "GrantStmt", "TruncateStmt", "LockStmt",
+    "TransactionStmt", "VariableShowStmt", "DiscardStmt", "DeallocateStmt", "ClosePortalStmt", "ListenStmt",
+    "UnlistenStmt",
+    "NotifyStmt", "ConstraintsSetStmt", "CheckPointStmt", "DropStmt", "CommentStmt", "GrantStmt", "TruncateStmt",
+    "LockStmt",
     "VacuumStmt", "ReindexStmt", "RefreshMatViewStmt",
 })
 # Definitions: their expressions are surveyed, and they must not name a table with hidden columns.
 DEFINITION_STATEMENTS = frozenset({
-    "CreateStmt", "IndexStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt", "CompositeTypeStmt",
+    "CreateStmt", "IndexStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt",
+    "CompositeTypeStmt",
     "AlterTableStmt", "AlterSeqStmt", "AlterEnumStmt", "AlterDomainStmt", "RenameStmt", "AlterObjectSchemaStmt",
     "ClusterStmt", "CreateStatsStmt", "ViewStmt", "CreateTableAsStmt",
 })
+CREATED = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}
 ASK = "Ask someone without masks to run it."
 
 
@@ -154,20 +163,22 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
     if tag in DEFINITION_STATEMENTS:
         return _definition(tag, node, closure, local)
     kinds = own_kinds(tag, node)
-    raise Refused(f"{kinds[0].replace('_', ' ').upper() if kinds else tag} is not allowed while columns are hidden from you", ASK)
+    name = kinds[0].removesuffix("_other").replace("_", " ").upper() if kinds else tag
+    raise Refused(f"{name} of this kind is not allowed while columns are hidden from you", ASK)
 
 
 def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[str]) -> StatementJudgement:
     found = s.survey(tag, node)
     flow = _checked(found, closure, local)
-    rows = tag == "SelectStmt" and "intoClause" not in node or "returningClause" in node
+    rows = (tag == "SelectStmt" and "intoClause" not in node) or "returningClause" in node
     scrub = bool(flow.touched) or bool(found.written & closure.catalog.triggered)
     ruled = sorted(found.written & closure.catalog.ruled)
     if ruled:
         raise Refused(f'"{ruled[0]}" has rules that read hidden columns and cannot be written by you', ASK)
     if flow.unknown:
         return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)), probe=text, zero_origin=None)
-    creates = (str(node["intoClause"]["rel"].get("relname", "")),) if tag == "SelectStmt" and "intoClause" in node else ()
+    into = node.get("intoClause", {}).get("rel", {}) if tag == "SelectStmt" else {}
+    creates = (str(into["relname"]),) if into else ()
     used = any(source.relname in local for source in found.sources if source.kind == "table")
     if not flow.touched:
         return StatementJudgement(outcome=CLEAN, scrub=scrub, creates=creates, used_local=used)
@@ -184,7 +195,7 @@ def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
 
 
 def _zero_origin(found: s.Survey) -> int | None:
-    """How many columns of the top query are expressions; None when it selects from something that has such columns itself."""
+    """How many columns of the top query are expressions; None when its sources may have such columns themselves."""
     top = found.queries[0]
     pending = list(top.sources)
     while pending:
@@ -236,15 +247,16 @@ def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> Stat
                                   used_local=name in local)
     if not flow.touched:
         return StatementJudgement(outcome=CLEAN, used_local=name in local)
-    return StatementJudgement(outcome=TOUCHED, probe=_copy_probe(node), zero_origin=0, scrub=True, copy=copy_format(node),
-                              columns=tuple(sorted(closure.masked.get(name, ()))))
+    return StatementJudgement(
+        outcome=TOUCHED, probe=_copy_probe(node), zero_origin=0, scrub=True, copy=copy_format(node),
+        columns=tuple(sorted(closure.masked.get(name, ()))))
 
 
 def _copy_probe(node: Body) -> str:
     columns = ", ".join(quoted(name) for name in strings(node.get("attlist"))) or "*"
     relation = node["relation"]
-    path = ".".join(quoted(str(relation[part])) for part in ("catalogname", "schemaname", "relname") if relation.get(part))
-    return f"SELECT {columns} FROM ONLY {path}"
+    parts = [relation.get(part) for part in ("catalogname", "schemaname", "relname")]
+    return f"SELECT {columns} FROM ONLY {'.'.join(quoted(str(part)) for part in parts if part)}"
 
 
 def quoted(name: str) -> str:
@@ -262,7 +274,8 @@ def _inner_text(statement: Statement, tag: str, inner: Body) -> str:
             parsed = ()
         if len(parsed) == 1 and without_places(parsed[0].tag, parsed[0].node) == without_places(tag, inner):
             return text
-    raise Refused("this COPY cannot be analysed while columns are hidden from you", "Write it as COPY (query) TO STDOUT.")
+    raise Refused("this COPY cannot be analysed while columns are hidden from you",
+                  "Write it as COPY (query) TO STDOUT.")
 
 
 def _call(node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
@@ -299,6 +312,8 @@ def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -
 
 def _created(tag: str, node: Body) -> frozenset[str]:
     """Bare names that a definition brings into being."""
-    place = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}.get(tag)
-    relation = node.get("into", {}).get("rel", {}) if tag == "CreateTableAsStmt" else node.get(place or "", {})
+    if tag == "CreateTableAsStmt":
+        relation = node.get("into", {}).get("rel", {})
+    else:
+        relation = node.get(CREATED.get(tag, ""), {})
     return frozenset({str(relation["relname"])}) if relation.get("relname") else frozenset()

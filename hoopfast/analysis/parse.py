@@ -84,7 +84,7 @@ def _statements(sql: str, entries: list[dict[str, Any]]) -> tuple[Statement, ...
 
 
 def first_parenthesis(sql: str) -> str | None:
-    """What stands between the first "(" of `sql` and the ")" that closes it, by PostgreSQL's own lexer; None if nothing does."""
+    """What stands between the first "(" and the ")" that closes it, by PostgreSQL's own lexer; None without one."""
     try:
         tokens = scan(sql)
     except Exception:  # noqa: BLE001 - the caller refuses what cannot be cut out
@@ -104,7 +104,7 @@ def first_parenthesis(sql: str) -> str | None:
 
 
 def identifiers(sql: str) -> frozenset[str] | None:
-    """The names and keywords in a piece of SQL or PL/pgSQL, folded as the server folds them; None if it cannot be read."""
+    """The names and keywords in a piece of SQL or PL/pgSQL, folded as by the server; None if it cannot be read."""
     try:
         tokens = scan(sql)
     except Exception:  # noqa: BLE001 - the caller treats the piece as opaque

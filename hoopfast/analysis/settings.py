@@ -16,12 +16,12 @@ from hoopfast.analysis.tree import Body, text_constant, unwrap
 QUIET_LEVELS = frozenset({"notice", "warning", "error", "fatal", "panic"})
 UTF8 = frozenset({"utf8", "utf-8", "unicode"})
 TRUE = frozenset({"on", "true", "yes", "1", "t", "tru", "y", "ye", "default"})
-FORBIDDEN_PREFIXES = ("debug_", "auto_explain.", "log_", "trace_", "session_preload", "local_preload", "dynamic_library",
-                      "jit_debugging", "jit_dump", "wal_", "ignore_", "allow_system", "backtrace_")
+FORBIDDEN_PREFIXES = ("debug_", "auto_explain.", "log_", "trace_", "session_preload", "local_preload",
+                      "dynamic_library", "jit_debugging", "jit_dump", "wal_", "ignore_", "allow_system", "backtrace_")
 
 
 def check_setting(name: str, values: list[str | None]) -> None:
-    """Raise Refused when SET `name` TO `values` could open a way around the masks. None stands for a value not known here."""
+    """Raise Refused when SET `name` TO `values` could open a way around the masks. None: a value not known here."""
     name = name.lower()
     value = (values[0] or "").lower() if values else "default"
     unknown = None in values

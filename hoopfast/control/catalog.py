@@ -243,7 +243,7 @@ class _Loader:
         verdicts: dict[str, bool] = {}
         for function in functions:
             verdicts[function.name] = verdicts.get(function.name, True) and function.oid in clean
-        # Extensions overload = and < with C functions that only compute; those of readable languages are judged by body.
+        # Extensions overload = and < with C functions that only compute; readable languages are judged by body.
         readable = {function.oid for function in functions if function.language not in ("c", "internal")}
         closure = {*self._columns, *self._reads}
         foreign = {name for oid, (_, name, kind) in self._names.items() if kind == "f" and oid not in self._columns}
@@ -284,7 +284,7 @@ def _table_columns(
 
 
 class CatalogKeeper:
-    """The supervisor's catalogs: loaded on first use, one load at a time per connection, reloaded when something changed.
+    """The supervisor's catalogs: loaded on first use, one load at a time for each connection, reloaded on changes.
 
     `on_change` is called with the new CatalogUpdate after every reload that `get` did not ask for.
     """

@@ -1,7 +1,8 @@
 """Statements that wait for somebody's approval: asks the supervisor, tells the client, waits for the decision.
 
-The verdict desk calls `hold` and goes on when it returns; the supervisor's answers arrive by `on_message`. Whatever way a
-wait ends, the supervisor hears of it exactly once: used, withdrawn, or (rejected, expired) it knows by itself.
+The verdict desk calls `hold` and goes on when it returns; the supervisor's answers arrive by `on_message`. Whatever
+way a wait ends, the supervisor hears of it exactly once: used, withdrawn, or (rejected, expired) it knows by
+itself.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class ApprovalDesk:
         self._given_up: set[int] = set()                    # ended before the supervisor answered
 
     async def hold(
-        self, relay: Any, session: Any, serial: int, ruling: Ruling, sql: str, parameters: tuple[str | None, ...], epoch: int
+        self, relay: Any, session: Any, serial: int, ruling: Ruling, sql: str, parameters: tuple[str | None, ...],
+        epoch: int,
     ) -> Outcome:
         """Ask for approval and wait. The caller releases the statement and then calls `used`, or refuses it."""
         number = next(self._numbers)
@@ -77,8 +79,8 @@ class ApprovalDesk:
         self.send(ApprovalWanted(
             request=number, session=session.id, identity=session.identity, connection=session.connection,
             peer=opened.peer, application=opened.application, rule=ruling.rule, sql=sql, parameters=parameters,
-            approver_groups=ruling.approver_groups, approvals_needed=ruling.approvals_needed, expires_s=ruling.expires_s,
-            role=opened.role, catalog_epoch=epoch,
+            approver_groups=ruling.approver_groups, approvals_needed=ruling.approvals_needed,
+            expires_s=ruling.expires_s, role=opened.role, catalog_epoch=epoch,
         ))
         outcome = Outcome(DISCONNECTED)
         try:
@@ -170,7 +172,8 @@ def _notice(ruling: Ruling, opened: ApprovalOpened) -> bytes:
     needed = f"{ruling.approvals_needed} people" if ruling.approvals_needed > 1 else "someone"
     where = f" at {opened.url}" if opened.url else ""
     return notice_response(
-        "NOTICE", "00000", f'rule "{ruling.rule}" holds this statement until it is approved (request {opened.approval})',
+        "NOTICE", "00000",
+        f'rule "{ruling.rule}" holds this statement until it is approved (request {opened.approval})',
         detail=f"{ruling.reason + '. ' if ruling.reason else ''}It waits for {needed} of: {groups}; "
                f"it expires in {duration(ruling.expires_s)}.",
         hint=f"It can be approved{where} or by: hoopfast approvals approve {opened.approval}. Ctrl-C withdraws it.",

@@ -41,7 +41,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Contexts:
-    """Interned contexts. One that a newer policy or catalog replaces is dropped: the relay frees it with its last session."""
+    """Interned contexts. One that a newer policy or catalog replaces is dropped; the relay frees it when unused."""
 
     def __init__(self, relay: Any) -> None:
         self._relay = relay
@@ -56,12 +56,14 @@ class Contexts:
         masks = snapshot.masks_for(identity, connection)
         if masks and catalog is None:
             raise UpstreamFault(
-                sqlstate.CANNOT_CONNECT_NOW, "columns are hidden from you on this connection, but its catalog cannot be read",
+                sqlstate.CANNOT_CONNECT_NOW,
+                "columns are hidden from you on this connection, but its catalog cannot be read",
                 hint="Try again in a moment; if it stays so, tell the operators of the gateway.",
             )
         if not masks:
             catalog = None
-        key = (connection, snapshot.identity_class(identity, connection), snapshot.version, catalog.epoch if catalog else 0)
+        epoch = catalog.epoch if catalog is not None else 0
+        key = (connection, snapshot.identity_class(identity, connection), snapshot.version, epoch)
         found = self._live.get(key)
         if found is not None:
             return found

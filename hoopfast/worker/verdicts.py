@@ -1,8 +1,9 @@
 """The verdict desk: judges every statement that the relay has no verdict for. Called by `worker/front.py`.
 
 A statement is read (analysis), ruled on (policy), checked against the person's masks (gate), described on its own
-upstream connection where its columns' origins matter (probe), held for approval where a rule says so, and answered to the
-relay. Whatever fails on the way ends in a refusal: a parked session is always answered, and never with a pass by accident.
+upstream connection where its columns' origins matter (probe), held for approval where a rule says so, and answered
+to the relay. Whatever fails on the way ends in a refusal: a parked session is always answered, and never with a
+pass by accident.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Work(msgspec.Struct):
     statements: tuple[Statement, ...] = ()
     facts: tuple[model.StatementFacts, ...] = ()
     approved: Outcome | None = None
+    ruling: model.Ruling | None = None          # under which it was approved
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -105,8 +107,11 @@ class VerdictDesk:
             del status
             answer = await self._judge(work, text)
             self._release(work, answer)
-        except Gone:
-            return
+        except (Gone, asyncio.CancelledError) as end:
+            if work.approved is not None:
+                self._approvals.dropped(work.approved)
+            if isinstance(end, asyncio.CancelledError):
+                raise
         except Denied as denied:
             self._deny(work, denied.frame, denied.reason, denied.rule, cache=denied.cache)
         except Unparsable as error:
@@ -174,8 +179,8 @@ class VerdictDesk:
             local = frozenset(self._local.get(work.session.id, ()))
             if size > limits.ANALYSE_MAX_BYTES:
                 raise Denied(_refusal(
-                    f"statements longer than {limits.ANALYSE_MAX_BYTES} bytes cannot be analysed while columns are hidden "
-                    "from you", "Use COPY FROM STDIN, or split the statement.", "54000"), "too long")
+                    f"statements longer than {limits.ANALYSE_MAX_BYTES} bytes cannot be analysed while columns are "
+                    "hidden from you", "Use COPY FROM STDIN, or split the statement.", "54000"), "too long")
             judgement = await self._run(size, functools.partial(gate.judge, work.statements, context.closure, local))
         if judgement.outcome == gate.REFUSED:
             raise Denied(_refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
@@ -183,10 +188,15 @@ class VerdictDesk:
             await self._unknown(work, context, judgement)
             return None
         answer = await self._described(work, context, judgement, ruling)
-        if ruling.action == "approve" and work.approved is None:
+        if ruling.action == "approve":
             if work.kind == "P":
                 return msgspec.structs.replace(answer, action=model.ACTION_ASK)
-            work.approved = await self._hold(work, context, ruling)
+            # An approval counts for the rule it was given under, not for one that replaced it meanwhile.
+            if work.approved is not None and ruling != work.ruling:
+                self._approvals.dropped(work.approved)
+                work.approved = None
+            if work.approved is None:
+                work.approved, work.ruling = await self._hold(work, context, ruling), ruling
         self._remember(work, judgement)
         return answer
 
@@ -235,7 +245,8 @@ class VerdictDesk:
             if one.probe and (work.kind != "B" or one.copy is not None):
                 fields = await self._probe(work, one)
                 zero_origin = max(zero_origin, _check_origins(fields, one, context))
-                masked.update((context.names[key], None) for f in fields if (key := (f.table_oid, f.attnum)) in context.names)
+                origins = [(field.table_oid, field.attnum) for field in fields]
+                masked.update((context.names[origin], None) for origin in origins if origin in context.names)
                 if one.copy is not None:
                     flags |= model.FLAG_COPY_OUT
                     plan = _copy_plan(one, fields, context)
@@ -338,7 +349,7 @@ def _changes_catalog(found: tuple[model.StatementFacts, ...]) -> bool:
 
 
 def _check_origins(fields: list[messages.Field], one: StatementJudgement, context: Context) -> int:
-    """How many columns have no origin. Raises Denied when there are more than the analysis proved clean, or a whole row."""
+    """How many columns have no origin. Raises Denied for more than the analysis proved clean, and for whole rows."""
     zero = sum(not field.table_oid for field in fields)
     closure = context.closure
     for field in fields:
@@ -359,7 +370,8 @@ def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: C
     try:
         return pack_copy_plan(
             format=how.format,  # type: ignore[arg-type]  # checked by copy_format
-            delimiter=how.delimiter, quote=how.quote, escape=how.escape, null=how.null, columns=columns, header=how.header)
+            delimiter=how.delimiter, quote=how.quote, escape=how.escape, null=how.null, columns=columns,
+            header=how.header)
     except ValueError as error:
         raise Denied(_refusal(f"this COPY cannot be masked: {error}", "Use the format's usual options."),
                      "copy options", "masking") from None

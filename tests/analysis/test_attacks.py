@@ -1,4 +1,4 @@
-"""Statements that would show a hidden value, each by another way; and statements of a normal day, which have to pass."""
+"""Statements that would show a hidden value, each in its own way; and those of a normal day, which have to pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ATTACKS = [
     "SELECT lower(ssn) FROM customers",
     "SELECT substr(c.ssn, 1, 3) FROM customers c",
     "SELECT ssn::varchar(11) FROM customers",
-    "SELECT ssn COLLATE \"C\" FROM customers",
+    'SELECT ssn COLLATE "C" FROM customers',
     "SELECT CASE WHEN ssn LIKE '1%' THEN 1 END FROM customers",
     "SELECT coalesce(ssn, '') FROM customers",
     "SELECT md5(ssn) FROM public.customers",
@@ -239,8 +239,8 @@ BENIGN = [
     "SELECT DISTINCT city FROM customers",
     "SELECT id, row_number() OVER (PARTITION BY city ORDER BY id) FROM customers",
     "SELECT id FROM customers UNION SELECT id FROM orders",
-    "WITH RECURSIVE b AS (SELECT id, boss_id FROM employees UNION SELECT e.id, e.boss_id FROM employees e JOIN b ON b.id = e.boss_id)"
-    " SELECT * FROM b",
+    """WITH RECURSIVE b AS (SELECT id, boss_id FROM employees UNION
+       SELECT e.id, e.boss_id FROM employees e JOIN b ON b.id = e.boss_id) SELECT * FROM b""",
     "SELECT lower(o.email) FROM orders o JOIN customers c ON c.id = o.customer_id",
     "SELECT ssn FROM employees e JOIN orders o ON o.id = e.id FOR UPDATE OF e",
     "INSERT INTO customers (id, name, ssn) VALUES (1, $1, $2)",
@@ -295,12 +295,15 @@ BENIGN = [
     "SELECT extract(year FROM o.created), o.created AT TIME ZONE 'UTC', substring(o.note FROM 1 FOR 2) FROM orders o",
     "SELECT generate_series(1, 3)",
     "VACUUM ANALYZE customers",
-    "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-    "WHERE c.relname OPERATOR(pg_catalog.~) '^(customers)$' COLLATE pg_catalog.default AND pg_catalog.pg_table_is_visible(c.oid) "
-    "ORDER BY 2, 3",
-    "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) "
-    "FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), a.attnotnull "
-    "FROM pg_catalog.pg_attribute a WHERE a.attrelid = '1259' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+    """SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c
+       LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relname OPERATOR(pg_catalog.~) '^(customers)$' COLLATE pg_catalog.default
+       AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 2, 3""",
+    """SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+       (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d
+        WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), a.attnotnull
+       FROM pg_catalog.pg_attribute a WHERE a.attrelid = '1259' AND a.attnum > 0 AND NOT a.attisdropped
+       ORDER BY a.attnum""",
     "SELECT t.oid, t.typarray FROM pg_type t JOIN pg_namespace ns ON typnamespace = ns.oid WHERE typname = 'hstore'",
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
 ]
