@@ -38,7 +38,8 @@ class Policy:
         self.version = version
         self.masked = masked
         self.rules = rules if rules is not None else {
-            "delete": Ruling(action="approve", rule="deletes", reason="rows are gone for good", approver_groups=("dba",)),
+            "delete": Ruling(
+                action="approve", rule="deletes", reason="rows are gone for good", approver_groups=("dba",)),
             "drop": Ruling(action="deny", rule="no-drop", reason="tables are managed in Terraform"),
             "function_call": Ruling(action="allow"),
         }

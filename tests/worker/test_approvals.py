@@ -18,6 +18,7 @@ from hoopfast.model import (
     ApprovalWanted,
     ApprovalWithdrawn,
     Decision,
+    Ruling,
 )
 from hoopfast.worker.approvals import duration
 from tests.worker.desk import ANN, Bench, Policy, catalog
