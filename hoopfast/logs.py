@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 # A JWT is three base64url parts of which the first begins with {" ; a gateway secret begins with hf_.
 _SECRETS = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"
-    r"|\bhf_[A-Za-z0-9_-]{4,}"
+    r"|\bhf(?:demo)?_[A-Za-z0-9_-]{4,}"
     r"|(?i:\bbearer +|\b(?:password|client_secret|token) *= *)(?!\[)[^\s,;\"'&]{6,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
@@ -40,8 +40,8 @@ def _mark(match: re.Match[str]) -> str:
     found = match.group()
     if found.startswith("eyJ"):
         return "[token]"
-    if found.startswith("hf_"):
-        return "hf_[secret]"
+    if found.startswith("hf"):
+        return "[secret]"
     label = _LABEL.match(found)
     return f"{label.group()}[redacted]" if label else "[redacted]"
 

@@ -28,6 +28,7 @@ def _restored() -> Iterator[None]:
     [
         (f"login with {JWT} refused", JWT),
         ("secret hf_abcdefghij_KLMNOP0123 revoked", "abcdefghij"),
+        ("secret hfdemo_abcdefghij_KLMNOP0123 revoked", "abcdefghij"),
         ("Authorization: Bearer abc.def.ghi", "abc.def.ghi"),
         ("postgresql://svc:pa55word@db/orders", "pa55word"),
         ("connect password=hunter22 host=x", "hunter22"),
