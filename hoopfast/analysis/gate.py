@@ -203,7 +203,8 @@ def _zero_origin(found: s.Survey) -> int | None:
         if source.kind not in ("table", "join"):
             return None
         pending += source.parts
-    if top.branches:
+    # The merged column of a FULL JOIN USING is COALESCE, without an origin, and stands for a plain reference.
+    if top.branches or any(join.full for join in found.joins):
         return None
     return sum(not column(target.get("val")) for target in top.targets)
 

@@ -320,3 +320,30 @@ def test_attack_is_refused(sql: str) -> None:
 def test_normal_day_passes(sql: str) -> None:
     judgement = judged(sql)
     assert judgement.outcome in (gate.CLEAN, gate.TOUCHED), (judgement.reason, judgement)
+
+
+@pytest.mark.parametrize(("sql", "columns"), [
+    ("SELECT id, lower(name), 1 FROM customers", 2),
+    ("SELECT * FROM customers", 0),
+    ("INSERT INTO customers (id) VALUES (1) RETURNING id, id + 1", 1),
+    ("SELECT c.id, c.ssn FROM customers c JOIN orders o USING (id)", 0),
+    ("SELECT id FROM customers c FULL JOIN orders o USING (id)", None),
+    ("SELECT * FROM (SELECT id + 1 FROM customers) q", None),
+])
+def test_columns_without_origin_are_counted(sql: str, columns: int | None) -> None:
+    (one,) = judged(sql).statements
+    assert one.outcome == gate.TOUCHED
+    assert one.zero_origin == columns
+
+
+def test_unknown_relations_are_probed_and_never_passed() -> None:
+    judgement = judged("SELECT * FROM nobody_knows_me")
+    assert judgement.outcome == gate.UNKNOWN
+    assert judgement.statements[0].probe == "SELECT * FROM nobody_knows_me"
+    assert judged("SELECT * FROM nobody_knows_me", frozenset({"nobody_knows_me"})).outcome == gate.CLEAN
+
+
+def test_a_cte_hides_a_name_only_where_it_is_visible() -> None:
+    assert judged("WITH x AS (SELECT 1 AS a) SELECT * FROM x").outcome == gate.CLEAN
+    assert judged("WITH y AS (SELECT * FROM x), x AS (SELECT 1 AS a) SELECT * FROM y").outcome == gate.UNKNOWN
+    assert judged("SELECT * FROM x, (WITH x AS (SELECT 1 AS a) SELECT * FROM x) q").outcome == gate.UNKNOWN
