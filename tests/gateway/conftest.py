@@ -32,14 +32,19 @@ SHOP = (
     "CREATE TABLE scratch (id int, txt text)",
 )
 SHOP_POLICY: dict[str, Any] = {
-    "access": [{"groups": ["engineering"], "connections": ["shop"]}],
+    "access": [{"groups": ["engineering"], "connections": ["shop", "plain"]}],
     "masks": [
-        {"columns": ["public.customers.ssn"], "with": "redact"},
-        {"columns": ["public.customers.card"], "with": {"partial": {"keep": 4}}},
-        {"columns": ["public.customers.email"], "with": "email", "unless": {"groups": ["support-leads"]}},
-        {"columns": ["public.customers.salary"], "with": "null"},
-        {"columns": ["public.customers.phone"], "with": {"constant": {"value": "+00 000"}}},
-        {"columns": ["public.customers.badge"], "with": "hash"},
+        {"columns": ["public.customers.ssn"], "with": "redact", "connections": ["shop"]},
+        {"columns": ["public.customers.card"], "with": {"partial": {"keep": 4}}, "connections": ["shop"]},
+        {
+            "columns": ["public.customers.email"], "with": "email", "unless": {"groups": ["support-leads"]},
+            "connections": ["shop"],
+        },
+        {"columns": ["public.customers.salary"], "with": "null", "connections": ["shop"]},
+        {
+            "columns": ["public.customers.phone"], "with": {"constant": {"value": "+00 000"}}, "connections": ["shop"],
+        },
+        {"columns": ["public.customers.badge"], "with": "hash", "connections": ["shop"]},
     ],
     "rules": [
         {
@@ -73,10 +78,15 @@ def shop(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[s
         yield database
 
 
+def connections(postgres: PostgresServer, shop: str) -> dict[str, Any]:
+    """What SHOP_POLICY speaks of."""
+    return {"shop": upstream_of(postgres, shop), "plain": upstream_of(postgres, "postgres")}
+
+
 @pytest.fixture(scope="module")
 def gateway(issuer: TestIssuer, postgres: PostgresServer, shop: str) -> Iterator[Gateway]:
-    """A gateway with one connection, `shop`, and the policy above."""
-    with Gateway(issuer, {"shop": upstream_of(postgres, shop)}, policy=SHOP_POLICY) as running:
+    """A gateway with the policy above and two connections: `shop`, and `plain` where nothing is masked."""
+    with Gateway(issuer, connections(postgres, shop), policy=SHOP_POLICY) as running:
         yield running
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.gateway.conftest import SHOP_POLICY
+from tests.gateway.conftest import SHOP_POLICY, connections
 from tests.support import wire
-from tests.support.gateway import Gateway, upstream_of, wait_until
+from tests.support.gateway import Gateway, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment
 from tests.support.terminal import Terminal
@@ -61,8 +61,8 @@ def receiver() -> Iterator[Receiver]:
 def gateway(issuer: TestIssuer, postgres: PostgresServer, shop: str, receiver: Receiver) -> Iterator[Gateway]:
     config = {"approvals": {"webhooks": [{"url": receiver.url, "secret": "env:TEST_WEBHOOK_SECRET"}]}}
     environment = {"TEST_WEBHOOK_SECRET": SECRET}
-    connections = {"shop": upstream_of(postgres, shop)}
-    with Gateway(issuer, connections, policy=SHOP_POLICY, config=config, environment=environment) as running:
+    upstreams = connections(postgres, shop)
+    with Gateway(issuer, upstreams, policy=SHOP_POLICY, config=config, environment=environment) as running:
         yield running
 
 

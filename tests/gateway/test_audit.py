@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.gateway.conftest import CANARIES, SHOP_POLICY
+from tests.gateway.conftest import CANARIES, SHOP_POLICY, connections
 from tests.support import wire
-from tests.support.gateway import Gateway, upstream_of, wait_until
+from tests.support.gateway import Gateway, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
 
@@ -18,7 +18,7 @@ from tests.support.postgres import PostgresServer
 @pytest.fixture(scope="module")
 def gateway(issuer: TestIssuer, postgres: PostgresServer, shop: str) -> Iterator[Gateway]:
     config = {"audit": {"results": "64KiB"}}
-    with Gateway(issuer, {"shop": upstream_of(postgres, shop)}, policy=SHOP_POLICY, config=config) as running:
+    with Gateway(issuer, connections(postgres, shop), policy=SHOP_POLICY, config=config) as running:
         yield running
 
 

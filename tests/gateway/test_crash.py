@@ -14,15 +14,15 @@ import psutil
 import psycopg
 import pytest
 
-from tests.gateway.conftest import SHOP_POLICY
-from tests.support.gateway import Gateway, markers_in, upstream_of, wait_until
+from tests.gateway.conftest import SHOP_POLICY, connections
+from tests.support.gateway import Gateway, markers_in, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture
 def gateway(issuer: TestIssuer, postgres: PostgresServer, shop: str) -> Iterator[Gateway]:
-    running = Gateway(issuer, {"shop": upstream_of(postgres, shop)}, policy=SHOP_POLICY)
+    running = Gateway(issuer, connections(postgres, shop), policy=SHOP_POLICY)
     running.start()
     yield running
     running.stop()

@@ -50,8 +50,8 @@ def test_psycopg_transactions_and_errors(gateway: Gateway) -> None:
         with db.transaction():
             db.execute("INSERT INTO scratch VALUES (10, 'a')")
             with pytest.raises(psycopg.errors.UniqueViolation) as caught, db.transaction():
-                db.execute("INSERT INTO customers (id, name) VALUES (1, 'again')")
-            assert caught.value.diag.constraint_name == "customers_pkey"
+                db.execute("INSERT INTO orders (id, item) VALUES (1, 'again')")
+            assert caught.value.diag.constraint_name == "orders_pkey"
         assert db.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert db.execute("SELECT count(*) FROM scratch WHERE id = 10").fetchone() == (1,)
         db.execute("DELETE FROM scratch WHERE id = 10")
@@ -150,7 +150,7 @@ def test_a_late_cancel_hits_nothing(gateway: Gateway) -> None:
 def test_large_objects_use_function_calls(gateway: Gateway) -> None:
     """libpq's lo_* functions are the one client of FunctionCall that everybody has."""
     library = _libpq()
-    conn = library.PQconnectdb(gateway.dsn("shop").encode())
+    conn = library.PQconnectdb(gateway.dsn("plain").encode())
     try:
         assert library.PQstatus(conn) == 0, library.PQerrorMessage(conn)
         library.PQclear(library.PQexec(conn, b"BEGIN"))

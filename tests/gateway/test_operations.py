@@ -15,8 +15,8 @@ import psycopg
 import pytest
 import yaml
 
-from tests.gateway.conftest import SHOP_POLICY
-from tests.support.gateway import Gateway, upstream_of, wait_until
+from tests.gateway.conftest import SHOP_POLICY, connections
+from tests.support.gateway import Gateway, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
 
@@ -203,7 +203,7 @@ def test_nothing_is_left_over(gateway: Gateway) -> None:
 @pytest.fixture
 def small(issuer: TestIssuer, postgres: PostgresServer, shop: str) -> Iterator[Gateway]:
     config = {"audit": {"max_bytes": "64MiB", "results": "none"}}
-    with Gateway(issuer, {"shop": upstream_of(postgres, shop)}, policy=SHOP_POLICY, config=config) as running:
+    with Gateway(issuer, connections(postgres, shop), policy=SHOP_POLICY, config=config) as running:
         yield running
 
 
@@ -221,7 +221,7 @@ def test_a_full_journal_pauses_and_then_goes_on(small: Gateway, postgres: Postgr
 
 
 def test_state_directory_problems_are_said_at_start(issuer: TestIssuer, postgres: PostgresServer, shop: str) -> None:
-    broken = Gateway(issuer, {"shop": upstream_of(postgres, shop)}, policy=SHOP_POLICY)
+    broken = Gateway(issuer, connections(postgres, shop), policy=SHOP_POLICY)
     broken.write()
     broken.state_dir.rmdir()
     broken.state_dir.write_text("a file where the directory should be")

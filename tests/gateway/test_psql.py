@@ -24,7 +24,7 @@ def test_queries_and_errors(gateway: Gateway, postgres: PostgresServer, shop: st
     script = (
         "SELECT 1 AS one, NULL AS nothing, 'ä€𝄞' AS text;\nSELECT 1/0;\nSELECT * FROM missing;\nSELEC;\n"
         "SELECT 1; SELECT 2\\; SELECT 3;\nSELECT count(*) FROM orders \\g\nSELECT 'a' \\gset\n\\echo :?column?\n"
-        "SELECT generate_series(1,3) \\crosstabview\nSELECT 'SELECT 42' \\gexec\nSELECT 5 \\gx\n\\errverbose\n"
+        "SELECT generate_series(1,3) \\crosstabview\nSELECT 'SELECT 42' \\gexec\nSELECT 5 \\gx\n"
         "SELECT item FROM orders WHERE id = $1 \\bind 7 \\g\n\\timing off\n\\conninfo_is_not_compared\n"
     )
     through = psql(gateway.dsn("shop"), script)
