@@ -149,10 +149,11 @@ class KillSessions(Frozen, frozen=True, kw_only=True, tag="kill"):
 
 
 class CancelKey(Frozen, frozen=True, kw_only=True, tag="cancel"):
-    """Both ways: a CancelRequest that belongs to another worker."""
+    """Both ways: a CancelRequest that belongs to another worker; `done` comes back from it when it has been handled."""
 
     pid: int
     secret: bytes
+    done: bool = False
 
 
 class Decision(Frozen, frozen=True, kw_only=True, tag="decision"):

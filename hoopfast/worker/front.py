@@ -18,9 +18,10 @@ from typing import Any, Final, Protocol
 from hoopfast import limits, model
 from hoopfast.analysis import catalog as catalogs
 from hoopfast.errors import UpstreamFault
-from hoopfast.net.cancel import CancelKeys, Canceller, Key
+from hoopfast.net.cancel import CancelKeys, Key
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import messages, sqlstate
+from hoopfast.worker.cancels import Cancels
 from hoopfast.worker.login import Login
 from hoopfast.worker.plan import Plan
 from hoopfast.worker.session import Session, SessionIds
@@ -29,9 +30,9 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 GRACE_S: Final = 60.0                   # how long a transaction may outlive its session's end
-CANCEL_NOTICE_S: Final = 0.1            # how long the relay may take to say that a statement is in flight
 CATALOG_TIMEOUT_S: Final = 30.0
 RETRY_S: Final = 0.05
+REPLANS_MAX: Final = 8                  # policy changes during one wait for a catalog
 EVENT_ROUNDS_MAX: Final = 64
 
 
@@ -80,12 +81,11 @@ class Front:
         self._loop = asyncio.get_running_loop()
         self._ids = SessionIds(worker)
         self._keys = CancelKeys(worker)
-        self._canceller = Canceller()
+        self._cancels = Cancels(self._keys, self.sessions, relay, desk, send)
         self._requests = itertools.count(1)
         self._auth: dict[int, asyncio.Future[model.AuthReply]] = {}
         self._catalogs: dict[str, Any] = {}
-        self._catalog_waiters: dict[str, asyncio.Future[Any]] = {}
-        self._cancelling: dict[int, asyncio.Future[None]] = {}
+        self._catalog_waiters: dict[str, asyncio.Future[None]] = {}
         self._places = asyncio.Semaphore(limits.LOGINS_IN_FLIGHT_MAX)
         self._logins: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +136,9 @@ class Front:
     def release_key(self, pid: int) -> None:
         self._keys.release(pid)
 
+    async def cancel_key(self, pid: int, secret: bytes) -> None:
+        await self._cancels.asked(pid, secret)
+
     async def authenticate(self, wanted: model.AuthWanted) -> model.AuthReply:
         answer: asyncio.Future[model.AuthReply] = self._loop.create_future()
         self._auth[wanted.request] = answer
@@ -147,20 +150,22 @@ class Front:
 
     async def catalog(self, connection: str) -> Any:
         """The connection's catalog, fetched once for all who wait. UpstreamFault 57P03 when there is none."""
-        if connection in self._catalogs:
-            return self._catalogs[connection]
-        waiter = self._catalog_waiters.get(connection)
-        if waiter is None:
-            waiter = self._catalog_waiters[connection] = self._loop.create_future()
-            self.tell(model.CatalogWanted(connection=connection))
-        try:
-            async with asyncio.timeout(CATALOG_TIMEOUT_S):
-                # Shielded: one login that gives up must not take the answer from the others.
-                return await asyncio.shield(waiter)
-        except TimeoutError:
-            if self._catalog_waiters.get(connection) is waiter:
-                del self._catalog_waiters[connection]
-            raise _no_catalog("no answer in time") from None
+        for _ in range(REPLANS_MAX):
+            if connection in self._catalogs:
+                return self._catalogs[connection]
+            waiter = self._catalog_waiters.get(connection)
+            if waiter is None:
+                waiter = self._catalog_waiters[connection] = self._loop.create_future()
+                self.tell(model.CatalogWanted(connection=connection))
+            try:
+                async with asyncio.timeout(CATALOG_TIMEOUT_S):
+                    # Shielded: one login that gives up must not take the answer from the others.
+                    await asyncio.shield(waiter)
+            except TimeoutError:
+                if self._catalog_waiters.get(connection) is waiter:
+                    del self._catalog_waiters[connection]
+                raise _no_catalog("no answer in time") from None
+        raise _no_catalog("the policy keeps changing")
 
     def context_for(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any:
         return self._contexts.obtain(identity, connection, snapshot, catalog)
@@ -191,9 +196,10 @@ class Front:
             case model.KillSessions():
                 self._kill_matching(message)
             case model.CancelKey():
-                session = self._keys.find(message.pid, message.secret)
-                if session is not None:
-                    self._spawn(self._cancel(session), "a cancel")
+                if message.done:
+                    self._cancels.handled_elsewhere(message)
+                elif self._keys.is_ours(message.pid):
+                    self._spawn(self._cancels.asked_elsewhere(message), "a cancel")
             case model.Ping():
                 self.tell(model.Pong(number=message.number, sessions=len(self.sessions)))
             case model.Decision() | model.ApprovalOpened():
@@ -234,7 +240,7 @@ class Front:
         # Catalogs describe the tables that the policy masks: another policy needs others.
         self._catalogs.clear()
         for waiter in self._catalog_waiters.values():
-            _fail(waiter, "the policy changed")
+            _wake(waiter)                                   # who waits finds no catalog and asks again
         self._catalog_waiters.clear()
         for session in list(self.sessions.values()):
             if session.connection not in plan.config.connections:
@@ -285,13 +291,14 @@ class Front:
         waiter = self._catalog_waiters.pop(update.connection, None)
         if update.catalog is None:
             log.warning("no catalog of %s: %s", update.connection, update.error)
-            if waiter is not None:
-                _fail(waiter, update.error)
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(_no_catalog(update.error))
+                waiter.exception()          # read here: when nobody waits any more, nobody complains
             return
         catalog = catalogs.from_builtins(update.catalog)
         self._catalogs[update.connection] = catalog
-        if waiter is not None and not waiter.done():
-            waiter.set_result(catalog)
+        if waiter is not None:
+            _wake(waiter)
         plan = self.plan
         if plan is None:
             return
@@ -299,47 +306,6 @@ class Front:
             # One that still waits for the new policy's catalog gets its context from `_follow`, which runs after this.
             if session.masked and session.snapshot is plan.snapshot:
                 self._set_context(session, plan.snapshot, catalog, masked=True)
-
-    # ------------------------------------------------------------ cancel
-
-    async def cancel_key(self, pid: int, secret: bytes) -> None:
-        """A client's CancelRequest; returns when its connection may be closed."""
-        session = self._keys.find(pid, secret)
-        if session is not None:
-            await self._cancel(session)
-        elif not self._keys.is_ours(pid):
-            self.tell(model.CancelKey(pid=pid, secret=secret))
-
-    async def _cancel(self, number: int) -> None:
-        """A waiting approval is withdrawn; otherwise the relay says whether a statement is in flight."""
-        session = self.sessions.get(number)
-        if session is None or self._desk.cancel(session):
-            return
-        done = self._cancelling.get(number)
-        if done is None:
-            done = self._cancelling[number] = self._loop.create_future()
-            self._loop.call_later(CANCEL_NOTICE_S, self._forget_cancel, number, done)
-            self._relay.cancel(number)
-        # libpq waits for our close, and expects the cancel to have reached the server by then.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limits.CANCEL_TIMEOUT_S):
-                await asyncio.shield(done)
-
-    def _forget_cancel(self, number: int, done: asyncio.Future[None]) -> None:
-        """Nothing was in flight, unless the upstream request is under way by now."""
-        if self._cancelling.get(number) is done:
-            del self._cancelling[number]
-            done.set_result(None)
-
-    async def _cancel_upstream(self, session: Session) -> None:
-        done = self._cancelling.pop(session.id, None)
-        try:
-            await self._canceller.cancel(session.route, session.upstream_pid, session.upstream_secret)
-        finally:
-            if session.id in self.sessions:
-                self._relay.cancel_done(session.id)
-            if done is not None and not done.done():
-                done.set_result(None)
 
     # ------------------------------------------------------------ from the relay
 
@@ -379,7 +345,7 @@ class Front:
         elif name == "withdrawn":
             self._desk.withdrawn(session, *rest)
         elif name == "cancel":
-            self._spawn(self._cancel_upstream(session), "a cancel upstream")
+            self._spawn(self._cancels.upstream(session), "a cancel upstream")
         elif name == "catalog":
             self.tell(model.CatalogWanted(connection=session.connection, changed=True))
         else:
@@ -478,10 +444,9 @@ def _end_reason(session: Session) -> str:
     return "the session has reached the gateway's maximum duration; connect again"
 
 
-def _fail(waiter: asyncio.Future[Any], reason: str) -> None:
+def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
-        waiter.set_exception(_no_catalog(reason))
-        waiter.exception()                  # read here, so that nobody waiting any more makes no noise
+        waiter.set_result(None)
 
 
 def _no_catalog(reason: str) -> UpstreamFault:

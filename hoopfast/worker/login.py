@@ -31,6 +31,7 @@ from hoopfast.worker.session import Session
 log = logging.getLogger(__name__)
 
 LINGER_S: Final = 1.0
+REPLANS_MAX: Final = 8                      # policy changes during one login
 TERMINAL_CUTS: Final = (4095, 1023)         # a terminal in canonical mode drops what is typed beyond (Linux, macOS)
 _NOT_AVAILABLE_HINT: Final = "Check the name, or ask the operators of the gateway which databases you may use."
 
@@ -187,8 +188,8 @@ class Login:
     async def _connect(
         self, request: StartupRequest, identity: model.Identity, connection: configuration.Connection
     ) -> None:
-        name, snapshot = request.database, self._plan.snapshot
-        masked = bool(snapshot.masks_for(identity, name))
+        name = request.database
+        masked = bool(self._plan.snapshot.masks_for(identity, name))
         settings = upstream_settings(request.parameters, identity.user, masked=masked)
         if masked:
             await self._desk.catalog(name)          # nothing is opened upstream for a login that cannot be masked
@@ -204,24 +205,34 @@ class Login:
                     sqlstate.CONNECTION_REJECTED, "columns are masked for you here, which the server's settings forbid",
                     detail=f"On the server, {why}.", hint="Tell the operators of the gateway.",
                 )
-            # Again, as DDL may have made another while we waited. What follows it does not wait any more, so policy
-            # and catalog are those in force at the moment of the hand-over.
-            catalog = await self._desk.catalog(name) if masked else None
-            self._recheck()
-            context = self._desk.context_for(identity, name, snapshot, catalog)
+            context = await self._context(identity, name, connection, masked)
             self._hand_over(request, identity, login, context, masked, owned)
         finally:
             for fd in owned:
                 os.close(fd)
 
-    def _recheck(self) -> None:
-        now = self._desk.plan
-        if now is not None and now is not self._plan and now.snapshot.version != self._plan.snapshot.version:
-            raise ClientFault(
-                sqlstate.CANNOT_CONNECT_NOW, "the gateway's policy changed during your login", hint="Connect again."
-            )
-        if self._desk.draining:
-            raise ClientFault(sqlstate.ADMIN_SHUTDOWN, self._desk.draining)
+    async def _context(
+        self, identity: model.Identity, name: str, connection: configuration.Connection, masked: bool
+    ) -> Any:
+        """The verdict context under the policy and catalog in force now: both may have changed since the login began.
+
+        Nothing waits between the last check here and the hand-over.
+        """
+        for _ in range(REPLANS_MAX):
+            catalog = await self._desk.catalog(name) if masked else None
+            plan = self._desk.plan
+            if self._desk.draining or plan is None:
+                raise ClientFault(sqlstate.ADMIN_SHUTDOWN, self._desk.draining or "the gateway is shutting down")
+            if plan is self._plan:
+                return self._desk.context_for(identity, name, plan.snapshot, catalog)
+            self._plan = plan
+            if self._admit(identity, name).upstream != connection.upstream or masked != bool(
+                plan.snapshot.masks_for(identity, name)
+            ):
+                break                               # what went upstream does not fit any more
+        raise ClientFault(
+            sqlstate.CANNOT_CONNECT_NOW, "the gateway's policy changed during your login", hint="Connect again."
+        )
 
     def _hand_over(
         self, request: StartupRequest, identity: model.Identity, login: upstream.UpstreamLogin, context: Any,
