@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,17 +71,30 @@ def gateway(issuer: TestIssuer, postgres: PostgresServer, shop: str, receiver: R
 @pytest.fixture
 def hold(gateway: Gateway) -> Iterator[Hold]:
     """Run a statement in a thread, as alice unless told; the future has its command tag and the notices."""
+    opened: list[int] = []
     with ThreadPoolExecutor(8) as pool:
 
         def run(statement: str, *parameters: Any, person: str = "alice") -> tuple[str | None, list[str]]:
             notices: list[str] = []
             with gateway.connect("shop", person) as db:
+                opened.append(db.fileno())
                 db.add_notice_handler(lambda d: notices.append(f"{d.message_primary} {d.message_hint or ''}"))
                 done = db.execute(statement, parameters or None)
                 assert db.execute("SELECT 1").fetchone() == (1,)
                 return done.statusmessage, notices
 
-        yield lambda statement, *parameters, **options: pool.submit(run, statement, *parameters, **options)
+        futures: list[Future[Any]] = []
+
+        def submit(statement: str, *parameters: Any, **options: Any) -> Future[Any]:
+            futures.append(pool.submit(run, statement, *parameters, **options))
+            return futures[-1]
+
+        yield submit
+        # A statement that is still held would block the end of the test for ever.
+        for descriptor, future in zip(opened, futures, strict=False):
+            if not future.done():
+                with socket.socket(fileno=os.dup(descriptor)) as raw:
+                    raw.shutdown(socket.SHUT_RDWR)
 
 
 def table(gateway: Gateway, name: str) -> str:
