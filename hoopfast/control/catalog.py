@@ -304,6 +304,7 @@ class CatalogKeeper:
         self._current: dict[str, CatalogUpdate] = {}
         self._digests: dict[str, str] = {}
         self._loading: dict[str, asyncio.Task[CatalogUpdate]] = {}
+        self._reloading: set[str] = set()
         self._again: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -316,9 +317,11 @@ class CatalogKeeper:
 
     def changed(self, connection_name: str) -> None:
         """Something altered the schema: load anew and tell everybody. Many calls in a row make two loads, not many."""
-        if connection_name in self._loading:
+        if connection_name in self._reloading or connection_name in self._loading:
             self._again.add(connection_name)
-            return
+            if connection_name in self._reloading:
+                return
+        self._reloading.add(connection_name)
         self._spawn(self._reload(connection_name))
 
     async def poll(self) -> None:
@@ -330,7 +333,7 @@ class CatalogKeeper:
                 log.warning("catalog of %s cannot be checked: %s", name, type(failure).__name__)
                 continue
             if digest != self._digests.get(name):
-                await self._reload(name)
+                self.changed(name)
 
     def reload(
         self, config: configuration.Config, masked_columns: Callable[[str], Iterable[PolicyColumn]]
@@ -368,10 +371,13 @@ class CatalogKeeper:
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self, name: str) -> None:
-        update = await self._load(name)
-        while name in self._again:
-            self._again.discard(name)
+        try:
             update = await self._load(name)
+            while name in self._again:
+                self._again.discard(name)
+                update = await self._load(name)
+        finally:
+            self._reloading.discard(name)
         self._on_change(update)
 
     async def _load(self, name: str) -> CatalogUpdate:
