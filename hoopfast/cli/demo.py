@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from hoopfast.demo.show import Show
     from hoopfast.demo.stage import Stage
 
-PACE_S = 1.5
+PACE_S = 4.5
 
 
 @click.command(name="demo")
 @click.option("--tour-only", is_flag=True, help="End after the tour; status 0 only if everything in it was verified.")
 @click.option("--no-tour", is_flag=True, help="Only start everything, and say how to use it.")
 @click.option("--pace", type=click.FloatRange(0, 60), default=None,
-              help=f"Seconds to read before and after each step.  [default: {PACE_S:g} in a terminal, otherwise 0]")
+              help=f"Seconds to read each step (Enter goes on).  [default: {PACE_S:g} in a terminal, otherwise 0]")
 def command(tour_only: bool, no_tour: bool, pace: float | None) -> None:
     """Start PostgreSQL, a development issuer and the gateway on loopback, and show what the gateway does.
 

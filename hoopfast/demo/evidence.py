@@ -45,6 +45,8 @@ def audit(guide: Guide) -> None:
     refused = {e["sql"] for e in events if e["outcome"] == "denied"}
     show.verify({*TRICKS, "GRANT SELECT ON customers TO PUBLIC"} <= refused, "what was refused is on record as well")
     read = [e for e in events if e.get("parameters")]
+    held = [e for e in events if e["sql"].startswith("DROP")]
+    show.verify(held and (held[0]["verdict"], held[0]["rule"]) == ("approve", "destructive"), "so is what was approved")
     show.verify(read and any("3" in map(str, e["parameters"]) for e in read), "parameters are recorded in clear")
 
     votes = eventually(lambda: _votes(guide))
@@ -130,7 +132,8 @@ def secret(guide: Guide) -> None:
         assert got is not None
         assert true is not None
         show.table(("email", "ssn"), [got])
-        show.verify(got[0] == true[0] and got[1] != true[1], "support leads may see an email but no ssn, says the policy")
+        allowed = got[0] == true[0] and got[1] != true[1]
+        show.verify(allowed, "support leads may see an email but no ssn, says the policy")
 
         show.command("ada", f"hoopfast secret revoke {name}")
         began = time.monotonic()
@@ -149,7 +152,7 @@ def secret(guide: Guide) -> None:
     try:
         stage.connect("sam", password=password).close()
     except psycopg.OperationalError as refused:
-        show.answer(str(refused).splitlines()[-1], "red")
+        show.error(refused)
         show.verify(True, "the secret opens nothing any more")
     else:
         show.verify(False, "the secret opens nothing any more")

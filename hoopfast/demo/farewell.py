@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
 from rich.panel import Panel
 from rich.text import Text
 
@@ -35,13 +38,16 @@ def farewell(stage: Stage, show: Show) -> None:
     program = stage.psql()
     packaged = program.startswith(str(stage.directory)) or "pginstall" in program
     # The packaged psql has no TLS; the gateway allows that on loopback.
-    dsn = stage.dsn("ana", sslmode="prefer" if packaged else "require").replace(" connect_timeout=10", "")
+    dsn = make_conninfo(
+        host=settings.HOST, port=stage.port, dbname=settings.CONNECTION, user="ana",
+        sslmode="prefer" if packaged else "require",
+    )
     out.print()
     ending = Text("The demo keeps running. Ctrl-C ends it and removes everything.", justify="center")
     out.print(Panel(ending, style="green"))
     name = shlex.quote(program) if packaged else "psql"
     _line(show, "psql as Ana", f"PGPASSFILE={passwords} {name} {shlex.quote(dsn)}")
-    _line(show, "as Max or Ada", "the same with user=max or user=ada")
+    _line(show, "psql as Max", "the same with user=max (Ada administers and audits: no rule lets her at the data)")
     _line(show, "any other client", f"host {settings.HOST}, port {stage.port}, database {settings.CONNECTION}, "
                                     "TLS required, user and password of:")
     for person in issuer.PEOPLE:
@@ -53,9 +59,10 @@ def farewell(stage: Stage, show: Show) -> None:
     _line(show, "console", f"{stage.admin_url}/  (sign in by clicking on a person)")
     _line(show, "metrics", f"{stage.admin_url}/metrics")
     _line(show, "approve", f"open {stage.admin_url}/approvals as Max, or:")
+    hoopfast = "hoopfast" if shutil.which("hoopfast") else sys.argv[0]
     _line(show, "", f"HOOPFAST_SERVER={stage.admin_url} HOOPFAST_TOKEN=$(cat {stage.directory}/max.token) "
-                    "hoopfast approvals list")
-    _line(show, "try", "TRUNCATE order_items; DELETE FROM order_items; COPY employees TO STDOUT; GRANT ALL ON orders TO ana")
+                    f"{shlex.quote(hoopfast)} approvals list")
+    _line(show, "try", "SELECT * FROM employees; DELETE FROM order_items; DROP TABLE employees; GRANT ana TO max")
     _line(show, "policy", f"{stage.directory}/policy.yaml  (change it: it is read again at once)")
     _line(show, "gateway's log", str(stage.log))
 

@@ -5,12 +5,15 @@ Everything that is claimed goes through `verify`, so that what the person reads 
 
 from __future__ import annotations
 
+import select
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.syntax import Syntax
@@ -18,11 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_WIDTH = 120
-CELL_MAX = 60
+CELL_MAX = 120
 
 
 class Show:
-    """The terminal. `pace` is how many seconds a person gets to read a step; 0 when nobody watches."""
+    """The terminal. `pace` is how many seconds a person gets to read a step; 0 when nobody watches.
+
+    Without a terminal (a pipe, a log) everything is printed without colours, PLAIN_WIDTH wide.
+    """
 
     def __init__(self, console: Console | None = None, pace: float = 0.0) -> None:
         self.console = console or Console(highlight=False)
@@ -45,9 +51,14 @@ class Show:
         self.console.print(Rule(f"[bold cyan]{number}/{total}  {escape(title)}[/]", align="left", style="cyan"))
         self.console.print(f"[italic]{escape(why)}[/]")
 
-    def pause(self) -> None:
-        if self.pace > 0:
-            time.sleep(self.pace)
+    def pause(self, share: float = 1.0) -> None:
+        """Time to read, `share` of the pace; Enter ends it."""
+        if self.pace <= 0:
+            return
+        if not sys.stdin.isatty():
+            time.sleep(self.pace * share)
+        elif select.select([sys.stdin], [], [], self.pace * share)[0]:
+            sys.stdin.readline()
 
     # ---------------------------------------------------------------- content
 
@@ -78,8 +89,8 @@ class Show:
 
     def answer(self, text: str, style: str = "") -> None:
         """What a server or command said, indented."""
-        for line in text.strip().splitlines():
-            self.console.print(Text(f"    {line}", style=style))
+        for line in text.strip("\n").rstrip().splitlines():
+            self.console.print(Padding(Text(line, style=style), (0, 0, 0, 4), expand=False))
 
     def error(self, failure: BaseException) -> None:
         self.answer(error_text(failure), "red")
@@ -131,9 +142,12 @@ def masked(value: Any) -> Text:
 def error_text(failure: BaseException) -> str:
     """An error as psql prints it: severity, message, detail, hint and SQLSTATE where it has them."""
     diag = getattr(failure, "diag", None)
-    if diag is None or diag.message_primary is None:
-        return str(failure)
-    return notice_text(diag)
+    if diag is not None and diag.message_primary is not None:
+        return notice_text(diag)
+    # A refused login arrives as one text, behind the address that libpq puts in front.
+    severity = "FATAL:"
+    _, found, said = str(failure).partition(severity)
+    return severity + said if found else str(failure)
 
 
 def notice_text(diag: Any) -> str:

@@ -39,7 +39,7 @@ def run(stage: Stage, show: Show) -> bool:
     try:
         for number, (title, why, step) in enumerate(STEPS, 1):
             show.step(number, len(STEPS), title, why)
-            show.pause()
+            show.pause(0.3)
             try:
                 step(guide)
             except Exception as failure:  # noqa: BLE001  # whatever it is, the person shall see it and the tour go on

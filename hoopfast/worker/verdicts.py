@@ -229,7 +229,7 @@ class VerdictDesk:
 
     async def _described(self, work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> Pass:
         """Check the origins of all output columns before anything runs, and pack the flags."""
-        flags = model.FLAG_CATALOG if _changes_catalog(work.facts) else 0
+        flags = _standing_flags(work.facts)
         zero_origin = 0
         plan = b""
         masked: dict[str, None] = {}
@@ -315,7 +315,8 @@ class VerdictDesk:
     # ------------------------------------------------------------ answering
 
     def _release(self, work: Work, answer: Pass) -> None:
-        verdict = "ask" if answer.action == model.ACTION_ASK else "allow"
+        # What was approved is found by `audit search --verdict approve`, however it came.
+        verdict = "approve" if answer.action == model.ACTION_ASK or work.approved is not None else "allow"
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
         self._relay.decide(
             work.session.id, work.serial, answer.action, answer.flags,
@@ -340,12 +341,17 @@ def _read(text: str) -> tuple[tuple[Statement, ...], tuple[model.StatementFacts,
     return statements, facts(statements)
 
 
-def _changes_catalog(found: tuple[model.StatementFacts, ...]) -> bool:
-    """DDL, and code that may hold some."""
-    return any(
-        {"create", "alter", "drop", "do", "call", "import_foreign_schema", "function_call"}.intersection(one.kinds)
-        for one in found
-    )
+# DDL, and code that may hold some.
+CATALOG_KINDS = {"create", "alter", "drop", "do", "call", "import_foreign_schema", "function_call"}
+# SQL that gives the names of prepared statements and cursors to something else than Parse and Bind did.
+NAMES_KINDS = {"prepare", "deallocate", "discard", "declare", "close", "do", "call"}
+
+
+def _standing_flags(found: tuple[model.StatementFacts, ...]) -> int:
+    """What the relay must know of a statement apart from masks."""
+    kinds = {kind for one in found for kind in one.kinds}
+    flags = model.FLAG_CATALOG if kinds & CATALOG_KINDS else 0
+    return flags | (model.FLAG_NAMES if kinds & NAMES_KINDS else 0)
 
 
 def _check_origins(fields: list[messages.Field], one: StatementJudgement, context: Context) -> int:
