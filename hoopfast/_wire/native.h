@@ -51,7 +51,7 @@ static inline uint64_t hf_hash(const void *data, size_t n, uint64_t seed) {
         n -= 16;
     }
     a = b = 0;
-    memcpy(&a, p, n > 8 ? 8 : n);
+    if (n) memcpy(&a, p, n > 8 ? 8 : n);
     if (n > 8) memcpy(&b, p + 8, n - 8);
     return hf_mix(h ^ a ^ 0x8ebc6af09c88c6e3ULL, b ^ 0x589965cc75374cc3ULL ^ h);
 }
