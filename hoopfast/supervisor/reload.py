@@ -22,6 +22,8 @@ from hoopfast.supervisor.trail import Trail
 
 log = logging.getLogger("hoopfast.supervisor.reload")
 
+SETTLE_S = 0.1
+SETTLE_TRIES = 20
 POLICY_MAX_BYTES = 4 * 1024 * 1024
 # What the sockets, processes and stores were made of.
 NEEDS_RESTART = ("listen", "admin.address", "admin.tls", "state_dir", "store", "audit")
@@ -91,8 +93,10 @@ class Reloader:
         """Bring the first policy into force. Raises ConfigError with all problems of the file."""
         history = await asyncio.to_thread(self._store.policy_history)
         newest = history[0] if history else None
-        self.current = await asyncio.to_thread(self._read, config, newest.version + 1 if newest else 1)
         self._seen = signature(Path(config.policy))
+        self.current = await asyncio.to_thread(self._read, config, newest.version if newest else 1)
+        if newest is not None and newest.digest != self.current.digest:
+            self.current = await asyncio.to_thread(self._read, config, newest.version + 1)
         if newest is None or newest.digest != self.current.digest:
             await self._remember(self.current)
         return self.current
@@ -124,9 +128,7 @@ class Reloader:
 
     async def _swap(self, trail: Trail, by: str) -> Accepted:
         config = await asyncio.to_thread(self._load, self.path)
-        seen = signature(Path(config.policy))
-        new = await asyncio.to_thread(self._read, config, self.current.version + 1)
-        self._seen = seen
+        new = await self._read_settled(config)
         if new.config == self.current.config and new.digest == self.current.digest:
             self.problems = []
             log.info("nothing to reload: version %d stays in force", self.current.version)
@@ -145,9 +147,35 @@ class Reloader:
             tell(new)
         return new
 
+    async def _read_settled(self, config: Config) -> Accepted:
+        """Like `_read`, but of a file that nobody is writing: a SIGHUP may come while an editor still saves."""
+        path = Path(config.policy)
+        for _ in range(SETTLE_TRIES):
+            before = signature(path)
+            await asyncio.sleep(SETTLE_S)
+            new = await asyncio.to_thread(self._read_if, config, before)
+            if new is not None:
+                self._seen = before
+                return new
+        raise ConfigError([Problem(str(path), "$", "keeps changing; reload when it is finished")])
+
+    def _read_if(self, config: Config, unchanged: tuple[int, ...]) -> Accepted | None:
+        """None when the file is not the one of that signature, before or after it was read."""
+        path = Path(config.policy)
+        try:
+            new = self._read(config, self.current.version + 1)
+        except ConfigError:
+            if signature(path) != unchanged:
+                return None
+            raise
+        return new if signature(path) == unchanged else None
+
     def _read(self, config: Config, version: int) -> Accepted:
         path = Path(config.policy)
         text = _text(path)
+        if not text.strip():
+            # Valid as YAML, and the usual trace of a write that was cut short. "Nobody" can be written: access: []
+            raise ConfigError([Problem(str(path), "$", "is empty; a policy that admits nobody says `access: []`")])
         policy = self._parse_policy(text, str(path), config.connections)
         snapshot = self._compile(config, policy, version, self._mask_key)
         digest = hashlib.sha256(text.encode()).hexdigest()
