@@ -11,13 +11,16 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hoopfast import limits
 from hoopfast._wire import Segment
 
 log = logging.getLogger(__name__)
 
+PAGE_BYTES: Final = 4096
+SEGMENT_MIN_BYTES: Final = 1 << 20
+RESERVE_BYTES: Final = 4 << 20          # the relay keeps 2 MiB free for outcomes; segment ends cost a little more
 RETRY_S: Final = 0.1
 COMPLAIN_EVERY_S: Final = 60.0
 
@@ -26,8 +29,28 @@ class SegmentTaker(Protocol):
     def add_segment(self, segment: Segment) -> None: ...
 
 
+class Share(NamedTuple):
+    """What one worker may occupy of the journal directory, in bytes, and the size of its segments."""
+
+    total: int
+    segment: int
+
+    @property
+    def message_max(self) -> int:
+        """The largest message whose record is sure to find room once everything before it has been shipped."""
+        return max(self.total // 2 - RESERVE_BYTES, PAGE_BYTES)
+
+
+def share(max_bytes: int, workers: int) -> Share:
+    """An equal part of `audit.max_bytes` for each worker: from a common pot, an idle worker's reserve segments could
+    take the last room, and a busy one would wait for ever. At least four segments fit."""
+    total = max(max_bytes // workers, 4 * SEGMENT_MIN_BYTES)
+    segment = min(limits.JOURNAL_SEGMENT_BYTES, total // 4)
+    return Share(total, segment - segment % PAGE_BYTES)
+
+
 class Journal:
-    """The segment files of one worker process. `max_bytes` bounds the whole directory, all workers together."""
+    """The segment files of one worker process. `max_bytes` bounds them, and those of its predecessors in its place."""
 
     def __init__(
         self,
@@ -81,9 +104,9 @@ class Journal:
                 self._wanted -= 1
 
     def _next(self) -> Segment:
-        used = _used_bytes(self._directory)
+        used = _used_bytes(self._directory, self._worker)
         if used + self._segment_bytes > self.max_bytes:
-            raise OSError(f"{used} bytes wait to be shipped, and audit.max_bytes is {self.max_bytes}")
+            raise OSError(f"{used} bytes wait to be shipped, of {self.max_bytes}: this worker's part of audit.max_bytes")
         name = f"w{self._worker}-{self._boot_ns}-{self._sequence:08d}.seg"
         segment = self._make(str(self._directory / name), self._segment_bytes, self._worker, self._sequence)
         self._sequence += 1
@@ -99,10 +122,10 @@ class Journal:
             )
 
 
-def _used_bytes(directory: Path) -> int:
-    """Bytes that segments occupy; files that vanish meanwhile were shipped."""
+def _used_bytes(directory: Path, worker: int) -> int:
+    """Bytes that this worker number's segments occupy; files that vanish meanwhile were shipped."""
     used = 0
-    for path in directory.glob("*.seg"):
+    for path in directory.glob(f"w{worker}-*.seg"):
         try:
             used += path.stat().st_size
         except FileNotFoundError:

@@ -20,13 +20,14 @@ from typing import Any, Final
 
 import uvloop
 
+from hoopfast import config as configuration
 from hoopfast import limits, logs, model, units
 from hoopfast._wire import Relay
 from hoopfast.ipc import Link
 from hoopfast.worker.approvals import ApprovalDesk
 from hoopfast.worker.contexts import Contexts
 from hoopfast.worker.front import Front
-from hoopfast.worker.journal import Journal
+from hoopfast.worker.journal import Journal, Share, share
 from hoopfast.worker.plan import Plan, make_plan
 from hoopfast.worker.verdicts import VerdictDesk
 
@@ -36,7 +37,6 @@ ORPHANED: Final = "the gateway is restarting: connect again"
 RELAY_STOP_S: Final = 5.0
 FLUSH_S: Final = 1.0
 MASK_KEY_NAME: Final = "mask.key"
-CAPTURE_WORDS: Final = {"none": 0, "all": -1}
 
 
 def run(worker: int, ipc_socket: socket.socket, counters_path: str, state_dir: str) -> None:
@@ -132,24 +132,25 @@ class Worker:
             self._start(plan)
         else:
             assert self._journal is not None
-            self._journal.max_bytes = units.size_bytes(plan.config.audit.max_bytes)
+            self._journal.max_bytes = _share(plan.config).total
             self._front.replan(plan)
 
     # ------------------------------------------------------------ life
 
     def _start(self, plan: Plan) -> None:
         audit = plan.config.audit
-        capture = CAPTURE_WORDS.get(audit.results)
+        part = _share(plan.config)
         relay = self._relay = Relay(
             counters=self._counters,
-            capture_bytes=units.size_bytes(audit.results) if capture is None else capture,
+            capture_bytes=configuration.result_bytes(audit.results),
             durable=audit.durability == "disk",
-            statement_max=limits.STATEMENT_MAX_BYTES,
-            message_max=limits.CLIENT_MESSAGE_MAX_BYTES,
+            # What the journal could never hold is refused (54000), instead of waiting for room for ever.
+            statement_max=min(limits.STATEMENT_MAX_BYTES, part.message_max),
+            message_max=min(limits.CLIENT_MESSAGE_MAX_BYTES, part.message_max),
             row_max=limits.MASKED_ROW_MAX_BYTES,
         )
         self._journal = Journal(
-            self._state_dir / "journal", self._number, relay, max_bytes=units.size_bytes(audit.max_bytes)
+            self._state_dir / "journal", self._number, relay, max_bytes=part.total, segment_bytes=part.segment
         )
         self._approvals = ApprovalDesk(self._send)
         self._verdicts = VerdictDesk(relay, self._approvals)
@@ -184,6 +185,11 @@ class Worker:
                 while link.backlog_bytes and not link.closed:  # noqa: ASYNC110  the link has no event for it
                     await asyncio.sleep(0.005)
         link.close()
+
+
+def _share(config: configuration.Config) -> Share:
+    workers = config.listen.workers if isinstance(config.listen.workers, int) else len(os.sched_getaffinity(0))
+    return share(units.size_bytes(config.audit.max_bytes), workers)
 
 
 def _map_counters(path: str) -> memoryview:

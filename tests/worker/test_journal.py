@@ -14,7 +14,7 @@ import pytest
 from hoopfast._wire import Segment
 from hoopfast.audit.segments import parse_name
 from hoopfast.worker import journal as journal_module
-from hoopfast.worker.journal import Journal
+from hoopfast.worker.journal import Journal, share
 
 SIZE = 65_536
 
@@ -67,11 +67,12 @@ def test_real_segments_with_names_the_shipper_reads(tmp_path: Path) -> None:
     assert all(path.stat().st_size == SIZE for path in tmp_path.iterdir())
 
 
-def test_the_bound_counts_everybodys_segments_and_gives_way(
+def test_the_bound_counts_a_predecessors_segments_and_gives_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = tmp_path / "w0-1-0.seg"
+    other = tmp_path / "w3-1-0.seg"
     other.write_bytes(b"x" * SIZE)
+    (tmp_path / "w30-1-0.seg").write_bytes(b"x" * 5 * SIZE)         # another worker's part is its own
 
     async def body(journal: Journal, taker: Taker) -> None:
         for _ in range(3):
@@ -114,3 +115,13 @@ def test_close_ends_the_waiting(tmp_path: Path) -> None:
         assert not taker.taken
 
     run(body, tmp_path, max_bytes=0)
+
+
+@pytest.mark.parametrize(("max_bytes", "workers"), [(1 << 30, 2), (64 << 20, 2), (32 << 20, 1), (32 << 20, 64)])
+def test_every_worker_gets_a_part_of_its_own(max_bytes: int, workers: int) -> None:
+    part = share(max_bytes, workers)
+    assert 4 * part.segment <= part.total
+    assert part.segment % 4096 == 0
+    assert 1 << 16 <= part.segment <= 16 << 20
+    assert part.message_max + (4 << 20) < part.total or part.message_max == 4096
+    assert part.total * workers <= max_bytes or part.total == 4 << 20
