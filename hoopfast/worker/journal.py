@@ -106,7 +106,7 @@ class Journal:
     def _next(self) -> Segment:
         used = _used_bytes(self._directory, self._worker)
         if used + self._segment_bytes > self.max_bytes:
-            raise OSError(f"{used} bytes wait to be shipped, of {self.max_bytes}: this worker's part of audit.max_bytes")
+            raise OSError(f"{used} bytes wait, of {self.max_bytes} (this worker's part of audit.max_bytes)")
         name = f"w{self._worker}-{self._boot_ns}-{self._sequence:08d}.seg"
         segment = self._make(str(self._directory / name), self._segment_bytes, self._worker, self._sequence)
         self._sequence += 1
