@@ -125,8 +125,13 @@ def test_a_gateway_lives_and_ends(tmp_path: Path) -> None:
         writer.close()
         await writer.wait_closed()
         async with running.local() as http:
-            status = (await http.get("/api/v1/status")).json()
-            assert status["workers"] == {"wanted": 2, "ready": 2, "restarts": 0}
+
+            async def complete() -> bool:
+                # Ready is said as soon as one worker is.
+                status = (await http.get("/api/v1/status")).json()
+                return bool(status["workers"] == {"wanted": 2, "ready": 2, "restarts": 0})
+
+            await until(complete)
             wanted = {"user": "ops", "groups": ["hoopfast-admin"], "ttl_s": 60}
             made = (await http.post("/api/v1/secrets", json=wanted)).json()
         async with running.remote() as http:
