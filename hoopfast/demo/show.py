@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -64,12 +63,7 @@ class Show:
 
     def sql(self, who: str, text: str, parameters: Sequence[Any] = ()) -> None:
         """A statement as somebody types it."""
-        line = Text(f"{who}=> ", style="bold green")
-        if self.console.is_terminal:
-            line.append_text(Syntax("", "sql", theme="ansi_dark", background_color="default").highlight(text))
-            line.rstrip()
-        else:
-            line.append(text)
+        line = Text.assemble((f"{who}=> ", "bold green"), (text, "bold"))
         if parameters:
             values = ", ".join(f"${i} = {value!r}" for i, value in enumerate(parameters, 1))
             line.append(f"   [{values}]", style="dim")
