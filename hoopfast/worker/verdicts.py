@@ -51,6 +51,10 @@ class Denied(Exception):
         self.cache = cache
 
 
+class LastWord(Denied):
+    """A person's answer (rejected, expired, withdrawn): judging again under a newer context would ask again."""
+
+
 class Gone(Exception):
     """The client is gone: there is nobody to answer."""
 
@@ -160,6 +164,8 @@ class VerdictDesk:
             # A verdict must not be kept under a context it was not made in.
             try:
                 answer = await self._judge_in(work, context, len(raw))
+            except LastWord:
+                raise
             except Denied:
                 if work.session.context is context or work.approved is not None:
                     raise
@@ -309,7 +315,7 @@ class VerdictDesk:
         if outcome.how == DISCONNECTED:
             raise Gone
         if outcome.how != "approved":
-            raise Denied(_not_approved(outcome, ruling), outcome.how, ruling.rule, cache=False)
+            raise LastWord(_not_approved(outcome, ruling), outcome.how, ruling.rule, cache=False)
         return outcome
 
     # ------------------------------------------------------------ answering

@@ -137,7 +137,7 @@ def test_rejected(gateway: Gateway, hold: Hold, postgres: PostgresServer, shop: 
 
 def test_expired(gateway: Gateway, hold: Hold) -> None:
     future = hold("UPDATE orders SET item = 'expired'")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="expire"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="nobody approved"):
         future.result(20)
     with gateway.connect("shop") as db:
         assert db.execute("SELECT count(*) FROM orders WHERE item = 'expired'").fetchone() == (0,)
