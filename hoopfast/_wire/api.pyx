@@ -85,8 +85,17 @@ cdef class Relay:
         wake(self.r.wake_fd)
 
     cdef int _send(self, Message* m) except -1:
+        cdef Adoption* a
         if not ring_push(self.r.commands, m):
-            message_free(m)
+            if m.kind == COMMAND_ADOPT:
+                a = <Adoption*>m.p          # the descriptors stay the caller's
+                SSL_free(a.client_ssl)
+                SSL_free(a.upstream_ssl)
+                buffer_free(&a.from_upstream)
+                free(a)
+                message_free(m)
+            else:
+                message_drop(m)
             raise BufferError("the relay's command queue is full")
         wake(self.r.wake_fd)
         return 0
@@ -195,6 +204,9 @@ cdef class Relay:
 
     def note(self, uint64_t session, bytes payload):
         self._plain(COMMAND_NOTE, session, payload)
+
+    def set_idle_timeout(self, double seconds):
+        hf_store_release64(&self.r.idle_timeout_ns, <uint64_t>(seconds * 1e9) if seconds > 0 else 0)
 
     def cancel(self, uint64_t session):
         self._plain(COMMAND_CANCEL, session, b"")

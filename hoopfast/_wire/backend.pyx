@@ -133,7 +133,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
     if e.whom == FOR_REFUSAL:
         out = e.stmt.error
         out_len = e.stmt.error_len
-    elif context_masked(s.ctx):
+    elif context_masked(s.ctx) or (e.stmt != NULL and context_masked(e.stmt.ctx)):
         f = error_field(p, total, c'C', &n)
         if restricted(s, e.stmt) or f == NULL or n != 5 or memcmp(f, b"23", 2) == 0:
             if scrubbed_error(r, s, p, total, &out, &out_len) < 0:
@@ -249,7 +249,7 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
     if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
         return -1
     if p[0] == c'H':
-        if context_masked(s.ctx) and e.stmt.flags & FLAG_TOUCHED and e.stmt.copy == NULL:
+        if context_masked(e.stmt.ctx) and e.stmt.flags & FLAG_TOUCHED and e.stmt.copy == NULL:
             return -1
         e.copy_state = 0
         to_client(r, s, p, total)
@@ -305,6 +305,7 @@ cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
         return 0
     if type == c'n' and e.named != NULL and not e.named.stale:
         e.named.described = True
+        described_for_all(e.named)
     if e.whom == FOR_CLIENT:
         to_client(r, s, p, total)
     elif e.whom == FOR_PROBE and buffer_put(&s.probe, p, total) < 0:
@@ -374,7 +375,7 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
     if e == NULL or e.whom != FOR_CLIENT:
         return -1
     if type == c'D':
-        if e.kind == REPLY_EXECUTE and context_masked(s.ctx):
+        if e.kind == REPLY_EXECUTE and context_masked(e.stmt.ctx):
             if e.plan == NULL and rows_known(e):
                 e.plan = rows_plan(s, e)
                 if e.plan != NULL:

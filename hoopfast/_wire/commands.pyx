@@ -211,6 +211,8 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
 
 cdef void kill_now(State* r, Session* s) noexcept nogil:
     cdef uint8_t* w
+    if replies(s) and not s.parked:
+        post(r, message_new(EVENT_CANCEL, s.id))        # closing alone would let the server run on
     if not s.upstream.pass_left:
         w = arena_take(r, s, buffer_used(&s.kill_frame) + 1)
         if w != NULL:

@@ -134,6 +134,10 @@ cdef Statement* bound_statement(State* r, Session* s, Named* prepared, const uin
         statement_release(prepared.stmt)
         prepared.stmt = x
         x.refs += 1
+        # What was described belongs to the context that is gone.
+        plan_release(prepared.plan)
+        prepared.plan = NULL
+        prepared.described = prepared.describe_sent = False
         if x == s.granted:
             granted_clear(s)
     return x
@@ -166,7 +170,7 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
         count(r, C_STATEMENTS, 1)
         return refuse_extended(r, s, x, <const uint8_t*>"hoopfast_refused", 16, seq)
     portal = named_new(p + 5, portal_nul - p - 5, x)
-    if portal != NULL and context_masked(s.ctx) and bind_formats(portal, name_nul + 1, end) < 0:
+    if portal != NULL and context_masked(x.ctx) and bind_formats(portal, name_nul + 1, end) < 0:
         named_release(portal)
         return complain(r, s, c'B', "08P01", "invalid message format")
     e = reply_push(s, REPLY_BIND, FOR_CLIENT, x, portal)
@@ -250,7 +254,7 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
         portal.refs += 1
     else:
         portal = named_new(p + 5, nul - p - 5, x)
-    if portal == NULL or (x.flags & FLAG_TOUCHED and context_masked(s.ctx) and describe_first(r, s, portal) < 0):
+    if portal == NULL or (x.flags & FLAG_TOUCHED and context_masked(x.ctx) and describe_first(r, s, portal) < 0):
         named_release(portal)
         end_session(r, s, "53200", "the gateway is out of memory", "protocol")
         return STEP_DONE

@@ -10,6 +10,7 @@ cdef void tick(State* r) noexcept nogil:
     """Four times a second: stuck readers, lingering clients, contexts nobody uses, the wall clock."""
     cdef Session* s = r.all
     cdef Session* following
+    cdef int64_t idle = <int64_t>hf_load_acquire64(&r.idle_timeout_ns)
     r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - hf_clock(CLOCK_MONOTONIC)
     contexts_sweep(r)
     while s != NULL:
@@ -22,6 +23,9 @@ cdef void tick(State* r) noexcept nogil:
         elif s.upstream.stuck_since_ns and r.now_ns - s.upstream.stuck_since_ns > r.stall_timeout_ns:
             s.upstream.broken = True
             end_session(r, s, "08006", "the database server does not read what it is sent", "timeout")
+            flush_session(r, s)
+        elif idle and r.now_ns - s.last_active_ns > idle and s.status == c'I' and not replies(s) and not s.parked:
+            end_session(r, s, "57P01", "this session was idle for longer than the gateway allows: connect again", "timeout")
             flush_session(r, s)
         s = following
 

@@ -31,6 +31,7 @@ cdef struct State:              # everything the relay thread owns
     size_t message_max
     size_t row_max
     int64_t stall_timeout_ns
+    uint64_t idle_timeout_ns    # 0: none; set by the front at any time
     uint64_t next_serial
     uint8_t* scratch
     uint8_t* arena

@@ -11,7 +11,7 @@ cdef void contradiction(State* r, Session* s) noexcept nogil:
 
 cdef inline bint restricted(const Session* s, const Statement* x) noexcept nogil:
     """Whether x's errors and notices may hold masked values."""
-    return context_masked(s.ctx) and x != NULL and (x.flags & (FLAG_TOUCHED | FLAG_SCRUB)) != 0
+    return x != NULL and context_masked(x.ctx) and (x.flags & (FLAG_TOUCHED | FLAG_SCRUB)) != 0
 
 
 cdef bint plan_agrees(const RowPlan* plan, const Statement* x) noexcept nogil:
@@ -25,14 +25,27 @@ cdef bint plan_agrees(const RowPlan* plan, const Statement* x) noexcept nogil:
     return (x.flags & FLAG_ANY_ZERO) != 0 or plan.zero_origin <= x.zero_origin
 
 
+cdef void described_for_all(Named* portal) noexcept nogil:
+    """What a portal's description says holds for its statement: later portals of it need none of their own."""
+    cdef Named* prepared = portal.prepared
+    if prepared == NULL or prepared.described or prepared.stmt != portal.stmt:
+        return
+    prepared.plan = portal.plan
+    if portal.plan != NULL:
+        portal.plan.refs += 1
+    prepared.described = True
+
+
 cdef int described(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """A RowDescription for the head of the queue; 0, or -1 when the session was ended."""
     cdef RowPlan* plan
     cdef Named* named = e.named
-    cdef Statement* x = e.stmt
-    if not context_masked(s.ctx):
+    cdef Statement* x = e.stmt if named == NULL else named.stmt
+    # The context that the statement was judged in, not the session's: a reload may have come between.
+    cdef Context* ctx = x.ctx if x != NULL else s.ctx
+    if not context_masked(ctx):
         return 0
-    plan = plan_parse(s.ctx, p + 5, total - 5)
+    plan = plan_parse(ctx, p + 5, total - 5)
     if plan == NULL:
         contradiction(r, s)
         return -1
@@ -54,6 +67,7 @@ cdef int described(State* r, Session* s, Reply* e, const uint8_t* p, size_t tota
     plan_release(named.plan)
     named.plan = plan
     named.described = True
+    described_for_all(named)
     return 0
 
 
@@ -118,12 +132,13 @@ cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, si
                 return -1
             memcpy(w + n, copied, span)
             n += span
-            got = mask_cell(&s.ctx.masks[item.mask], item.type_oid, fmt, at + 4, length, w + n + 4, room - n - 4)
+            got = mask_cell(&plan.ctx.masks[item.mask], item.type_oid, fmt, at + 4, length, w + n + 4, room - n - 4)
             if got == MASK_NO_ROOM:
                 return -1
             hf_put_be32(w + n, <uint32_t>(got if got >= 0 else -1))
             n += 4 + (got if got > 0 else 0)
-            count(r, C_MASKED_CELLS, 1)
+            if length >= 0:
+                count(r, C_MASKED_CELLS, 1)
             item += 1
             copied = at + 4 + (length if length > 0 else 0)
         at += 4 + (length if length > 0 else 0)
@@ -139,18 +154,18 @@ cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, si
     return n
 
 
-cdef size_t mask_row_bound(const Session* s, const RowPlan* plan, const uint8_t* p, size_t total) noexcept nogil:
+cdef size_t mask_row_bound(const RowPlan* plan, size_t total) noexcept nogil:
     """Room that the rebuilt row can need at most: every masked cell as long as the row at worst, in sum."""
     cdef size_t bound = total + 64
     cdef uint16_t i
     for i in range(plan.n_items):
-        bound += mask_cell_bound(&s.ctx.masks[plan.items[i].mask], 0)
+        bound += mask_cell_bound(&plan.ctx.masks[plan.items[i].mask], 0)
     return bound + total        # the masked cells' own lengths add up to at most `total`
 
 
 cdef int masked_row(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """Mask and gather one DataRow; -1 when the session was ended."""
-    cdef size_t room = mask_row_bound(s, e.plan, p, total)
+    cdef size_t room = mask_row_bound(e.plan, total)
     cdef uint8_t* w = arena_take(r, s, room)
     cdef ssize_t n = mask_row(r, s, e, p, total, w, room) if w != NULL else -1
     if n < 0:
@@ -166,14 +181,15 @@ cdef int masked_row(State* r, Session* s, Reply* e, const uint8_t* p, size_t tot
 
 cdef int masked_copy(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """Mask and gather one CopyData; -1 when the session was ended."""
-    cdef size_t room = 5 + copy_mask_bound(e.stmt.copy, s.ctx.masks, <int>s.ctx.n_masks, total)
+    cdef size_t room = 5 + copy_mask_bound(e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, total)
     cdef uint8_t* w = arena_take(r, s, room)
     cdef ssize_t n
     cdef long long cells = 0
     if w == NULL:
         contradiction(r, s)
         return -1
-    n = copy_mask_row(e.stmt.copy, s.ctx.masks, <int>s.ctx.n_masks, p + 5, total - 5, w + 5, room - 5, &e.copy_state, &cells)
+    n = copy_mask_row(
+        e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, p + 5, total - 5, w + 5, room - 5, &e.copy_state, &cells)
     if n < 0:
         contradiction(r, s)
         return -1

@@ -57,6 +57,7 @@ cdef struct PlanItem:
 
 cdef struct RowPlan:            # what to mask in the rows of one description; shared by statement and portals
     uint32_t refs
+    Context* ctx                # counted: the masks it points into, whatever the session's context has become
     uint16_t n_columns
     uint16_t n_items
     uint16_t zero_origin
@@ -312,10 +313,11 @@ cdef inline void plan_release(RowPlan* p) noexcept nogil:
     if p != NULL:
         p.refs -= 1
         if p.refs == 0:
+            context_leave(p.ctx)
             free(p)
 
 
-cdef RowPlan* plan_parse(const Context* ctx, const uint8_t* body, size_t n) noexcept nogil:
+cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n) noexcept nogil:
     """Read a RowDescription body; NULL when it is malformed or memory is short."""
     cdef const uint8_t* end = body + n
     cdef const uint8_t* p = body + 2
@@ -358,4 +360,6 @@ cdef RowPlan* plan_parse(const Context* ctx, const uint8_t* body, size_t n) noex
     if p != end:
         free(plan)
         return NULL
+    plan.ctx = ctx
+    ctx.refs += 1
     return plan
