@@ -167,6 +167,7 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
         probe(r, s, m)
     elif m.kind == COMMAND_NOTICE:
         if not s.closing:
+            count(r, C_ASK, 1)          # the front sends a notice when it holds a statement for approval
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))
             ready(r, s)
     elif m.kind == COMMAND_NOTE:

@@ -160,7 +160,6 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
     if x == NULL:
         return STEP_WAIT
     if x.action == ACTION_ASK:
-        count(r, C_ASK, 1)
         park(r, s, c'B', x, p + 5, total - 5)
         return STEP_WAIT
     if not journal_ready(r, s, 2 * definition_size(r, x) + total + x.error_len + 1024):

@@ -92,6 +92,7 @@ class Front:
         self._verdicts: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
         self._emptied = asyncio.Event()
+        relay.set_idle_timeout(plan.config.sessions.idle)
 
     def close(self) -> None:
         """Stop timers and tasks; sessions are the relay's to end."""
@@ -237,6 +238,7 @@ class Front:
     def replan(self, plan: Plan) -> None:
         """A new configuration and policy are in force: live sessions follow, or end where they may not be any more."""
         self.plan = plan
+        self._relay.set_idle_timeout(plan.config.sessions.idle)
         # Catalogs describe the tables that the policy masks: another policy needs others.
         self._catalogs.clear()
         for waiter in self._catalog_waiters.values():

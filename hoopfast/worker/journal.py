@@ -59,8 +59,8 @@ class Journal:
         relay: SegmentTaker,
         *,
         max_bytes: int,
+        boot_ns: int,
         segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES,
-        boot_ns: int | None = None,
         make: Callable[[str, int, int, int], Segment] = Segment,
     ) -> None:
         self.max_bytes = max_bytes
@@ -68,7 +68,7 @@ class Journal:
         self._worker = worker
         self._relay = relay
         self._segment_bytes = segment_bytes
-        self._boot_ns = boot_ns if boot_ns is not None else time.time_ns()
+        self._boot_ns = boot_ns
         self._make = make
         self._sequence = 0
         self._wanted = 0

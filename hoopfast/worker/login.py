@@ -254,12 +254,14 @@ class Login:
             upstream_pid=login.pid, upstream_secret=login.secret,
             ends_at=min(ends_at, identity.expires_at) if identity.expires_at else ends_at,
         )
+        demo = any(issuer.development for issuer in self._plan.config.identity)
         try:
             client_fd, client_tls, leftover = self._channel.detach()
             owned.append(client_fd)
             self._desk.adopt(
                 session, client_fd=client_fd, client_tls=client_tls, upstream_fd=login.fd, upstream_tls=login.tls,
-                start_record=start_record(opened), to_client=_welcome(login, key), from_client=leftover,
+                start_record=start_record(opened), to_client=_welcome(login, key, demo=demo),
+                from_client=leftover,
                 from_upstream=login.leftover, status=login.status,
             )
         except BaseException:
@@ -297,8 +299,12 @@ def is_local(peer: str) -> bool:
     return units.is_loopback(host.removeprefix("::ffff:"))
 
 
-def _welcome(login: upstream.UpstreamLogin, key: Key) -> bytes:
+def _welcome(login: upstream.UpstreamLogin, key: Key, *, demo: bool) -> bytes:
     parts = [messages.authentication_ok()]
+    if demo:
+        # Nobody may take the development issuer's people for proven ones: every session says so.
+        parts.append(messages.notice_response(
+            "WARNING", "01000", "this is a hoopfast demo: anybody on this machine can sign in as anybody"))
     parts += [messages.parameter_status(name, value) for name, value in login.parameters.items()]
     parts += [messages.backend_key_data(key.pid, key.secret), messages.ready_for_query(login.status)]
     return b"".join(parts)

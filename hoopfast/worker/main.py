@@ -39,22 +39,26 @@ FLUSH_S: Final = 1.0
 MASK_KEY_NAME: Final = "mask.key"
 
 
-def run(worker: int, ipc_socket: socket.socket, counters_path: str, state_dir: str) -> None:
-    """Be worker number `worker` until drained or orphaned. `counters_path` is a page the supervisor reads."""
+def run(worker: int, ipc_socket: socket.socket, counters_path: str, state_dir: str, boot: int) -> None:
+    """Be worker number `worker` until drained or orphaned.
+
+    `counters_path` is a page the supervisor reads; `boot` the number it knows this process's journal by.
+    """
     logs.setup(process=f"worker-{worker}")
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)          # they reach the whole group; the supervisor decides
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(worker, counters_path, Path(state_dir)).main(ipc_socket))
+        runner.run(Worker(worker, counters_path, Path(state_dir), boot).main(ipc_socket))
 
 
 class Worker:
     """Everything of one worker process. `main` returns when the process should exit."""
 
-    def __init__(self, number: int, counters_path: str, state_dir: Path) -> None:
+    def __init__(self, number: int, counters_path: str, state_dir: Path, boot: int) -> None:
         self._number = number
+        self._boot = boot
         self._state_dir = state_dir
         self._counters = _map_counters(counters_path)
         self._mask_key = (state_dir / MASK_KEY_NAME).read_bytes()
@@ -150,7 +154,8 @@ class Worker:
             row_max=limits.MASKED_ROW_MAX_BYTES,
         )
         self._journal = Journal(
-            self._state_dir / "journal", self._number, relay, max_bytes=part.total, segment_bytes=part.segment
+            self._state_dir / "journal", self._number, relay, max_bytes=part.total, segment_bytes=part.segment,
+            boot_ns=self._boot,
         )
         self._approvals = ApprovalDesk(self._send)
         self._verdicts = VerdictDesk(relay, self._approvals)

@@ -53,6 +53,9 @@ class FakeRelay:
     def kill(self, session: int, frame: bytes, when_idle: bool = False) -> None:
         self._note("kill", session, m.parse_fields(frame[5:]), when_idle)
 
+    def set_idle_timeout(self, seconds: float) -> None:
+        self.idle_timeout = seconds
+
     def set_context(self, session: int, context: int) -> None:
         self._note("set_context", session, context)
 
