@@ -29,7 +29,7 @@ from hoopfast.supervisor.state_dir import hold_workers_lock
 
 log = logging.getLogger("hoopfast.supervisor.processes")
 
-Entry = Callable[[int, socket.socket, str, str], None]      # worker, ipc socket, counters path, state_dir
+Entry = Callable[[int, socket.socket, str, str, int], None]     # worker, ipc socket, counters path, state_dir, boot
 
 PING_EVERY_S = 5.0
 SILENCE_MAX_S = 15.0
@@ -145,7 +145,8 @@ class Pool:
         self._ping_every_s = ping_every_s
         self._silence_max_s = silence_max_s
         self._backoff_first_s = backoff_first_s
-        self._boots: dict[int, int] = {}        # slot -> wall clock (ns) just before its process was started
+        self._boots: dict[int, int] = {}        # slot -> the boot number of its live process
+        self._last_boot = 0
         self._backoff: dict[int, float] = {}
         self._restarting: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
@@ -184,9 +185,8 @@ class Pool:
         return True
 
     def is_live(self, index: int, boot: int) -> bool:
-        """Whether the worker process that started at `boot` (wall clock, ns) still runs. From any thread."""
-        boot_after = self._boots.get(index)
-        return boot_after is not None and boot >= boot_after
+        """Whether the worker process with this boot number still runs. From any thread."""
+        return self._boots.get(index) == boot
 
     def expect_exits(self) -> None:
         """From now on, a worker that exits is not replaced."""
@@ -213,15 +213,16 @@ class Pool:
     def _spawn(self, index: int) -> None:
         self._restarting.pop(index, None)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        boot = self._next_boot()
         counters = CounterPage(self._state_dir / "run" / f"counters-{index}")
         process = self._context.Process(
             target=_run_worker,
-            args=(self._entry, index, theirs, str(counters.path), str(self._state_dir)),
+            args=(self._entry, index, theirs, str(counters.path), str(self._state_dir), boot),
             name=f"hoopfast-worker-{index}",
             daemon=True,
         )
         # Before the start: a journal without a live process would count as final.
-        self._boots[index] = time.time_ns()
+        self._boots[index] = boot
         try:
             process.start()
             worker = Worker(index, process, counters, self._loop.time())
@@ -245,6 +246,15 @@ class Pool:
         self._loop.add_reader(worker.pidfd, self._on_exit, worker)
         log.info("worker %d started, pid %d", index, worker.pid)
         self._events.worker_started(worker)
+
+    def _next_boot(self) -> int:
+        """Names a worker process in the files of its journal: its start in ns, but never the same number twice.
+
+        Given to the worker rather than read from its own clock: a step of the clock between the two would make a live
+        worker's journal look final.
+        """
+        self._last_boot = max(time.time_ns(), self._last_boot + 1)
+        return self._last_boot
 
     # ------------------------------------------------------------ what workers do
 
@@ -322,9 +332,11 @@ def _how(exitcode: int | None) -> str:
     return f"exit status {exitcode}"
 
 
-def _run_worker(entry: Entry, index: int, ipc_socket: socket.socket, counters_path: str, state_dir: str) -> None:
+def _run_worker(
+    entry: Entry, index: int, ipc_socket: socket.socket, counters_path: str, state_dir: str, boot: int
+) -> None:
     # Ctrl-C and systemd's SIGTERM reach the whole process group; the supervisor alone decides how to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hold_workers_lock(state_dir)
-    entry(index, ipc_socket, counters_path, state_dir)
+    entry(index, ipc_socket, counters_path, state_dir, boot)

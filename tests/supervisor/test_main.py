@@ -24,7 +24,7 @@ from hoopfast.supervisor.main import serve
 from hoopfast.supervisor.processes import Entry
 
 
-def worker(index: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+def worker(index: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
     """Refuses every client with a line that says which worker it was; ends when drained."""
     decoder = msgspec.msgpack.Decoder(model.ToWorker)
     buffer = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -29,10 +30,10 @@ def _frames(sock: socket.socket) -> Iterator[Any]:
         yield decoder.decode(sock.recv(int.from_bytes(header, "big"), socket.MSG_WAITALL))
 
 
-def polite_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
-    """Says hello, counts in its page, answers pings, ends at end-of-file."""
+def polite_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
+    """Says hello, counts in its page (and shows its boot number there), answers pings, ends at end-of-file."""
     with open(counters, "r+b") as page:
-        page.write(struct.pack("=QQ", 1, 5))
+        page.write(struct.pack("=QQQ", 1, 5, boot))
     sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
     for message in _frames(sock):
         if isinstance(message, model.Ping):
@@ -41,12 +42,12 @@ def polite_worker(worker: int, sock: socket.socket, counters: str, state_dir: st
             os._exit(7)
 
 
-def stuck_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+def stuck_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
     sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
     time.sleep(60)
 
 
-def crashing_worker(worker: int, sock: socket.socket, counters: str, state_dir: str) -> None:
+def crashing_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
     os._exit(3)
 
 
@@ -95,8 +96,8 @@ def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path)
     async def scenario(pool: Pool, seen: Seen) -> None:
         await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
         victim, other = pool.workers[0], pool.workers[1]
-        born = time.time_ns()
-        assert pool.is_live(0, born)
+        born, others = victim.counters.read()[2], other.counters.read()[2]
+        assert born != others and pool.is_live(0, born) and pool.is_live(1, others) and not pool.is_live(0, others)
         assert victim.counters.read()[:2] == [1, 5]
         os.kill(victim.pid, signal.SIGKILL)
         await until(lambda: seen.died == [(0, "SIGKILL")])
@@ -104,13 +105,30 @@ def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path)
         assert pool.workers[0].pid != victim.pid
         assert pool.workers[1] is other
         assert pool.restarts == 1
-        assert pool.is_live(0, time.time_ns())
         assert not pool.is_live(0, born)
-        assert pool.is_live(1, born)
+        assert pool.is_live(0, pool.workers[0].counters.read()[2])
+        assert pool.is_live(1, others)
         # Totals survive the process; what was open does not.
         await until(lambda: pool.workers[0].counters.read()[1] == 5)
         assert pool.retired[model.COUNTERS.index("sessions_total")] == 5
         assert pool.retired[model.COUNTERS.index("sessions_open")] == 0
+
+    run(polite_worker, tmp_path, scenario, backoff_first_s=0.01)
+
+
+def test_a_step_of_the_clock_makes_no_live_worker_look_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ever further back in time, as when a clock is set: each process gets a number of its own all the same.
+    now = itertools.count(10**18, -(10**9))
+    monkeypatch.setattr("hoopfast.supervisor.processes.time.time_ns", lambda: next(now))
+
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
+        first = {index: worker.counters.read()[2] for index, worker in pool.workers.items()}
+        assert all(pool.is_live(index, boot) for index, boot in first.items())
+        os.kill(pool.workers[0].pid, signal.SIGKILL)
+        await until(lambda: 0 in pool.workers and pool.workers[0].ready and bool(seen.died))
+        assert not pool.is_live(0, first[0])
+        assert pool.is_live(0, pool.workers[0].counters.read()[2])
 
     run(polite_worker, tmp_path, scenario, backoff_first_s=0.01)
 
