@@ -165,6 +165,9 @@ class Approvals:
     def may_decide(self, voter: Principal, row: ApprovalRow) -> str:
         """Why this person cannot decide on the request, as a sentence; "" if they can. The store checks votes again."""
         me = voter.identity
+        if me.method == "secret":
+            # Whoever makes secrets chooses their user and groups: an admin could approve in anybody's name.
+            return f"{me.user} came with a gateway secret, which proves no person: approve with your own sign-in"
         if me.user.casefold() == row.requester.casefold() or (
             (me.issuer, me.subject) == (row.requester_issuer, row.requester_subject)
         ):

@@ -101,6 +101,24 @@ def run(scenario: Callable[[Desk], Awaitable[None]]) -> None:
     asyncio.run(scenario(Desk()))  # type: ignore[arg-type]
 
 
+def test_a_gateway_secret_decides_nothing_but_the_own_user_may() -> None:
+    async def scenario(desk: Desk) -> None:
+        opened = await desk.opened()
+        minted = Identity(
+            user="max@example.com", subject="sec_1", issuer="gateway", groups=("dba",), method="secret", credential="sec_1"
+        )
+        for approve in (True, False):
+            with pytest.raises(Refused, match="approve with your own sign-in") as caught:
+                await desk.approvals.vote(
+                    opened.approval, Principal(identity=minted, roles=frozenset(("approver",))), approve, ""
+                )
+            assert caught.value.status == 403
+        assert desk.recorded[-1] == ("approval_vote_refused", "max@example.com") and not desk.decisions
+        assert (await desk.approvals.vote(opened.approval, local_principal(), True, "")).state == APPROVED
+
+    run(scenario)
+
+
 def test_opening_stores_announces_and_answers() -> None:
     async def scenario(desk: Desk) -> None:
         opened = await desk.opened(request=42)

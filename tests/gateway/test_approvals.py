@@ -155,6 +155,11 @@ def test_who_may_not_decide(gateway: Gateway, hold: Hold) -> None:
     with gateway.admin(gateway.issuer.forged("carol")["expired"]) as api:
         assert api.post(f"/approvals/{row['id']}/approve", json={}).status_code == 401
     assert gateway.decide("apr_nothing0", "approve", "carol").status_code == 404
+    made = gateway.cli("secret", "create", "--user", "max@example.com", "--group", "dba", "--ttl", "1h").stdout.strip()
+    with gateway.admin(made) as api:
+        assert row["id"] in api.get("/approvals").raise_for_status().text, "a secret may read"
+        refused = api.post(f"/approvals/{row['id']}/approve", json={})
+        assert refused.status_code == 403 and "your own sign-in" in refused.text
     assert not future.done()
     gateway.decide(row["id"], "reject", "carol", "no").raise_for_status()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -20,7 +20,8 @@ from tests.support.gateway import Gateway, wait_until
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
 
-SECRET = re.compile(r"hf_[A-Za-z0-9_-]{16,}")
+# The tests' issuer is a development one, and secrets of such a gateway say so.
+SECRET = re.compile(r"hfdemo_[A-Za-z0-9_-]{16,}")
 
 
 def new_secret(gateway: Gateway, user: str = "robot@example.com", *groups: str) -> tuple[str, str]:

@@ -191,6 +191,29 @@ def test_verdict_is_made_again_when_the_context_changes_under_it() -> None:
     assert asyncio.run(run())["label"]["rule"] == "closed"
 
 
+@pytest.mark.parametrize(("outcome", "state", "said"), [
+    ("rejected", "42501", "not today"), ("expired", "42501", "nobody approved"),
+])
+def test_the_last_word_holds_whatever_changed_while_it_waited(outcome: str, state: str, said: str) -> None:
+    """Judging again under the newer context would hold the statement a second time, with nobody to decide it."""
+    async def run() -> tuple[Bench, dict[str, Any]]:
+        bench = Bench()
+        task = asyncio.create_task(bench.ask("DELETE FROM orders"))
+        while not any(isinstance(message, model.ApprovalWanted) for message in bench.sent):
+            await asyncio.sleep(0)
+        bench.approvals.on_message(model.ApprovalOpened(request=1, approval="apr_1"))
+        await asyncio.sleep(0)
+        bench.session.context = bench.contexts.obtain(ANN, "shop", Policy(2), catalog(2))  # type: ignore[arg-type]
+        bench.approvals.on_message(
+            model.Decision(approval="apr_1", outcome=outcome, reviewer="max@example.com", reason="not today"))
+        return bench, await asyncio.wait_for(task, 5)
+
+    bench, answer = asyncio.run(run())
+    assert answer["action"] == ACTION_DENY and not answer["cache"]
+    assert answer["error"]["C"] == state and said in answer["error"]["M"]
+    assert [type(message) for message in bench.sent] == [model.ApprovalWanted], "asked once, and nothing to take back"
+
+
 def test_parse_of_a_statement_that_needs_approval_asks_at_bind() -> None:
     answer = decide(build(), "DELETE FROM orders WHERE id = $1", "P")
     assert answer["action"] == ACTION_ASK and answer["cache"]
