@@ -105,7 +105,7 @@ def test_a_gateway_secret_decides_nothing_but_the_own_user_may() -> None:
     async def scenario(desk: Desk) -> None:
         opened = await desk.opened()
         minted = Identity(
-            user="max@example.com", subject="sec_1", issuer="gateway", groups=("dba",), method="secret", credential="sec_1"
+            user="max@example.com", subject="sec_1", issuer="gateway", groups=("dba",), method="secret"
         )
         for approve in (True, False):
             with pytest.raises(Refused, match="approve with your own sign-in") as caught:
