@@ -1,7 +1,7 @@
 """The vocabulary that several layers share: identities, verdicts, IPC messages, journal kinds, counters.
 
 Data only: frozen msgspec structs and constants, no behaviour, no IO. The numbers in the `*_KIND`, `ACTION_*` and
-`FLAG_*` groups are mirrored in `_wire/vocabulary.pyx`; `tests/test_model.py` compares the two.
+`FLAG_*` groups are mirrored in `_wire/vocabulary.pyx`; `tests/wire/test_relay.py` compares the two.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ACTION_ALLOW = 1
 ACTION_DENY = 2
 ACTION_ASK = 3                      # the relay asks again at Bind, when the parameters are known
 
-FLAG_TOUCHED = 1                    # reads the sensitive closure: mask by origin, scrub errors, need a row description
+FLAG_TOUCHED = 1                    # reads the sensitive closure: mask by origin, scrub errors, need row descriptions
 FLAG_ANY_ZERO = 2                   # touched, any number of output columns without origin (EXECUTE, FETCH)
 FLAG_CATALOG = 4                    # DDL: completion raises the "catalog" event
 FLAG_COPY_OUT = 8                   # a copy plan is attached
@@ -68,7 +68,7 @@ class MaskedColumn(Frozen, frozen=True, kw_only=True):
     mask: int                       # index into the context's masks
 
 
-# ---------------------------------------------------------------- the journal (written by the relay, read by the shipper)
+# ---------------------------------------------------------------- the journal: written by the relay, read by the shipper
 
 JOURNAL_MAGIC = b"HFJRNL01"
 JOURNAL_HEADER_BYTES = 64           # of a segment
@@ -123,9 +123,10 @@ class ConfigUpdate(Frozen, frozen=True, kw_only=True, tag="config"):
 
 
 class CatalogUpdate(Frozen, frozen=True, kw_only=True, tag="catalog"):
-    """A fresh catalog snapshot of one connection (hoopfast.analysis.catalog.Catalog as builtins), or why there is none."""
+    """A fresh catalog of one connection (hoopfast.analysis.catalog.Catalog as builtins), or why there is none."""
 
     connection: str
+    policy: int                     # version whose masked columns it describes; of no use under any other
     epoch: int
     catalog: dict[str, Any] | None
     error: str = ""
@@ -280,7 +281,8 @@ class CatalogWanted(Frozen, frozen=True, kw_only=True, tag="catalog_wanted"):
 
 
 ToWorker = (
-    Accept | ConfigUpdate | CatalogUpdate | AuthReply | KillSessions | CancelKey | Decision | ApprovalOpened | Drain | Ping
+    Accept | ConfigUpdate | CatalogUpdate | AuthReply | KillSessions | CancelKey | Decision | ApprovalOpened | Drain
+    | Ping
 )
 ToSupervisor = (
     Hello | Pong | AuthWanted | SessionOpened | SessionClosed | ConnectionDone | LoginRefused | ApprovalWanted
@@ -288,13 +290,13 @@ ToSupervisor = (
 )
 
 
-# ---------------------------------------------------------------- between analysis (what a statement is) and policy (what we think of it)
+# ---------------------------------------------------------------- between analysis and policy
 
 class StatementFacts(Frozen, frozen=True, kw_only=True):
     """What one statement of a query string is and touches. Made by analysis, judged by policy.
 
-    `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in it
-    (data-modifying CTEs, EXPLAIN ANALYZE, PREPARE, COPY (...)), lower case, never empty.
+    `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in
+    it (data-modifying CTEs, EXPLAIN ANALYZE, PREPARE, COPY (...)), lower case, never empty.
     `tables` are names as written, "schema.table" or "table".
     """
 

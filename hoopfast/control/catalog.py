@@ -286,17 +286,20 @@ def _table_columns(
 class CatalogKeeper:
     """The supervisor's catalogs: loaded on first use, one load at a time for each connection, reloaded on changes.
 
+    Each belongs to the policy `version` whose masked columns it describes; `get` never answers with another's.
     `on_change` is called with the new CatalogUpdate after every reload that `get` did not ask for.
     """
 
     def __init__(
         self,
         config: configuration.Config,
+        version: int,
         masked_columns: Callable[[str], Iterable[PolicyColumn]],
         resolve_secret: Callable[[str], str],
         on_change: Callable[[CatalogUpdate], None],
     ) -> None:
         self._config = config
+        self._version = version
         self._masked_columns = masked_columns
         self._resolve = resolve_secret
         self._on_change = on_change
@@ -311,9 +314,15 @@ class CatalogKeeper:
     async def get(self, connection_name: str) -> CatalogUpdate:
         """The catalog of a connection; an update with `error` when it cannot be had (tried again at the next call)."""
         current = self._current.get(connection_name)
-        if current is not None and current.catalog is not None and connection_name not in self._loading:
+        if current is not None and current.catalog is not None and connection_name not in self._loading and (
+            current.policy == self._version
+        ):
             return current
-        return await self._load(connection_name)
+        while True:
+            update = await self._load(connection_name)
+            # A load that began under an older policy describes other tables; policies do not change without end.
+            if update.policy == self._version:
+                return update
 
     def changed(self, connection_name: str) -> None:
         """Something altered the schema: load anew and tell everybody. Many calls in a row make two loads, not many."""
@@ -327,8 +336,12 @@ class CatalogKeeper:
     async def poll(self) -> None:
         """Compare a cheap digest of every loaded catalog with the upstream's; reload those that differ."""
         for name in list(self._current):
+            connection = self._config.connections.get(name)
+            if connection is None:
+                self._current.pop(name, None)       # removed while a load of it was under way
+                continue
             try:
-                digest = await self._digest(name)
+                digest = await self._digest(connection)
             except (psycopg.Error, OSError, GatewayError) as failure:
                 log.warning("catalog of %s cannot be checked: %s", name, type(failure).__name__)
                 continue
@@ -336,10 +349,11 @@ class CatalogKeeper:
                 self.changed(name)
 
     def reload(
-        self, config: configuration.Config, masked_columns: Callable[[str], Iterable[PolicyColumn]]
+        self, config: configuration.Config, version: int, masked_columns: Callable[[str], Iterable[PolicyColumn]]
     ) -> None:
         """A new configuration or policy is in force: the closures may differ."""
         self._config = config
+        self._version = version
         self._masked_columns = masked_columns
         for name in list(self._current):
             if name in config.connections:
@@ -373,7 +387,7 @@ class CatalogKeeper:
     async def _reload(self, name: str) -> None:
         try:
             update = await self._load(name)
-            while name in self._again:
+            while name in self._again or update.policy != self._version:
                 self._again.discard(name)
                 update = await self._load(name)
         finally:
@@ -390,27 +404,28 @@ class CatalogKeeper:
 
     async def _read(self, name: str) -> CatalogUpdate:
         epoch = self._epochs[name] = self._epochs.get(name, 0) + 1
-        connection = self._config.connections.get(name)
+        # All of one version, and before the first wait: what it is read for must not change on the way.
+        version, connection, masked = self._version, self._config.connections.get(name), self._masked_columns(name)
         if connection is None:
-            return CatalogUpdate(connection=name, epoch=epoch, catalog=None, error=f"there is no connection {name}")
+            return CatalogUpdate(
+                connection=name, policy=version, epoch=epoch, catalog=None, error=f"there is no connection {name}")
         try:
             # The digest comes first: a change in between then shows at the next poll.
-            self._digests[name] = await self._digest(name)
-            catalog = await load_catalog(connection, await self._password(name), self._masked_columns(name), epoch)
+            self._digests[name] = await self._digest(connection)
+            catalog = await load_catalog(connection, await self._password(connection), masked, epoch)
         except (psycopg.Error, OSError, GatewayError) as failure:
             log.error("catalog of %s cannot be read: %s", name, (str(failure).splitlines() or [""])[0])
-            update = CatalogUpdate(connection=name, epoch=epoch, catalog=None,
+            update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=None,
                                    error=f"the catalog cannot be read ({type(failure).__name__})")
         else:
             for problem in catalog.problems:
                 log.warning("connection %s: %s", name, problem)
-            update = CatalogUpdate(connection=name, epoch=epoch, catalog=to_builtins(catalog))
+            update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=to_builtins(catalog))
         self._current[name] = update
         return update
 
-    async def _digest(self, name: str) -> str:
-        connection = self._config.connections[name]
-        reader = await connect(connection.upstream, await self._password(name))
+    async def _digest(self, connection: configuration.Connection) -> str:
+        reader = await connect(connection.upstream, await self._password(connection))
         try:
             cursor = await reader.execute(DIGEST)
             row = await cursor.fetchone()
@@ -418,7 +433,7 @@ class CatalogKeeper:
         finally:
             await reader.close()
 
-    async def _password(self, name: str) -> str:
-        reference = self._config.connections[name].upstream.password
+    async def _password(self, connection: configuration.Connection) -> str:
+        reference = connection.upstream.password
         # Resolving may run a command or ask a vault.
         return await asyncio.to_thread(self._resolve, reference) if reference else ""

@@ -217,7 +217,9 @@ class Dispatch:
         except Exception as failure:
             log.exception("the catalog of %s cannot be had", connection)
             error = f"the catalog cannot be read ({type(failure).__name__})"
-            update = model.CatalogUpdate(connection=connection, epoch=0, catalog=None, error=error)
+            update = model.CatalogUpdate(
+                connection=connection, policy=self._update().version, epoch=0, catalog=None, error=error
+            )
         worker.send(update)
 
     def _cancel_key(self, worker: Worker, key: model.CancelKey) -> None:

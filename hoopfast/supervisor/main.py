@@ -176,8 +176,9 @@ class Gateway:
             config=lambda: self.reloader.current.config, update=self.reloader.update, clock=time.time,
         )
         self._closing.append(self.dispatch.close)
+        now = self.reloader.current
         self.catalogs = CatalogKeeper(
-            config, _masked(self.reloader.current), secrets.resolve, self.dispatch.catalog_changed
+            config, now.version, _masked(now), secrets.resolve, self.dispatch.catalog_changed
         )
         self.dispatch.catalogs = self.catalogs
         self._closing.append(self.catalogs.close)
@@ -236,8 +237,9 @@ class Gateway:
     def _on_accept(self, accepted: Accepted) -> None:
         self.announcer.webhooks = accepted.config.approvals.webhooks
         logging.getLogger().setLevel(accepted.config.log_level.upper())
-        self.catalogs.reload(accepted.config, _masked(accepted))
+        # The policy goes ahead of the catalogs that are read for it; workers drop those of any other version.
         self.pool.broadcast(self.reloader.update())
+        self.catalogs.reload(accepted.config, accepted.version, _masked(accepted))
 
     def _decide(self, session: int, decision: model.Decision) -> None:
         # Approvals and dispatch need each other; this is the edge that closes the circle.

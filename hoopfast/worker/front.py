@@ -290,6 +290,15 @@ class Front:
             self.end(session, sqlstate.ADMIN_SHUTDOWN, "the gateway could not apply its policy; connect again")
 
     def _catalog_arrived(self, update: model.CatalogUpdate) -> None:
+        version = self.plan.snapshot.version if self.plan is not None else 0
+        if update.policy < version:
+            return                          # read for a policy that is gone: it says nothing of newly masked columns
+        if update.policy > version:
+            # Only where the newest policy could not be used here: there is no catalog for the one that is in force.
+            update = model.CatalogUpdate(
+                connection=update.connection, policy=version, epoch=0, catalog=None,
+                error=f"this worker could not apply version {update.policy} of the policy",
+            )
         waiter = self._catalog_waiters.pop(update.connection, None)
         if update.catalog is None:
             log.warning("no catalog of %s: %s", update.connection, update.error)

@@ -32,12 +32,12 @@ class Upstreams:
             raise OSError("no route")
         return Catalog(epoch=epoch, problems=("beware",))
 
-    async def look(self, _name: str) -> str:
+    async def look(self, _connection: Connection) -> str:
         return self.digest
 
 
 def keeper(told: list[int]) -> CatalogKeeper:
-    return CatalogKeeper(CONFIG, lambda _: frozenset(), lambda _: "", lambda update: told.append(update.epoch))
+    return CatalogKeeper(CONFIG, 1, lambda _: frozenset(), lambda _: "", lambda update: told.append(update.epoch))
 
 
 def test_many_ask_and_one_load_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,4 +92,35 @@ def test_failure_is_an_answer_and_is_tried_again(monkeypatch: pytest.MonkeyPatch
         assert (await desk.get("shop")).catalog is not None
         assert (await desk.get("nowhere")).error
         await desk.close()
+    asyncio.run(run())
+
+
+def test_catalogs_belong_to_the_policy_they_were_read_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that is under way when the policy changes answers nobody: it does not know the new masked columns."""
+    seen: list[frozenset[tuple[str, str, str]]] = []
+
+    async def load(_connection: Any, _password: str, masked: Any, epoch: int) -> Catalog:
+        seen.append(frozenset(masked))
+        await asyncio.sleep(0.01)
+        return Catalog(epoch=epoch)
+
+    async def run() -> None:
+        Upstreams(monkeypatch)
+        monkeypatch.setattr(module, "load_catalog", load)
+        told: list[tuple[int, int]] = []
+        ssn, card = ("public", "customers", "ssn"), ("public", "customers", "card")
+        desk = CatalogKeeper(
+            CONFIG, 1, lambda _: [ssn], lambda _: "", lambda update: told.append((update.policy, update.epoch)))
+        assert (await desk.get("shop")).policy == 1
+        desk.changed("shop")
+        early = asyncio.create_task(desk.get("shop"))
+        await asyncio.sleep(0.005)
+        desk.reload(CONFIG, 2, lambda _: [ssn, card])
+        assert (await desk.get("shop")).policy == 2
+        assert (await early).policy == 2
+        await asyncio.sleep(0.1)
+        assert told and all(policy == 2 for policy, _ in told)
+        assert seen[-1] == {ssn, card}
+        await desk.close()
+
     asyncio.run(run())

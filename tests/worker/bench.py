@@ -269,9 +269,13 @@ class Bench:
         elif isinstance(message, model.CatalogWanted) and not message.changed and not self.silent_catalog:
             self.send_catalog(message.connection)
 
-    def send_catalog(self, connection: str = "shop") -> None:
+    def send_catalog(self, connection: str = "shop", version: int | None = None) -> None:
         error = "" if self.catalog is not None else "no"
-        self.supervisor.send(model.CatalogUpdate(connection=connection, epoch=1, catalog=self.catalog, error=error))
+        known = self.front.plan.snapshot.version if self.front.plan is not None else 0
+        self.supervisor.send(model.CatalogUpdate(
+            connection=connection, policy=known if version is None else version, epoch=1, catalog=self.catalog,
+            error=error,
+        ))
 
     async def _upstream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

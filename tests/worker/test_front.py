@@ -568,6 +568,24 @@ def test_masked_sessions_get_contexts_of_the_new_catalog_only() -> None:
     run(body, policy=MASKED)
 
 
+def test_a_catalog_of_another_policy_is_of_no_use() -> None:
+    async def body(bench: Bench) -> None:
+        await bench.session()
+        bench.silent_catalog = True
+        bench.front.replan(bench.plan(3, MASKED))
+        bench.send_catalog(version=2)               # was on its way when the policy changed
+        await asyncio.sleep(0.02)
+        assert not bench.relay.named("set_context") and not bench.relay.named("kill")
+        bench.send_catalog(version=3)
+        await bench.until(lambda: bench.relay.named("set_context"))
+        bench.front.replan(bench.plan(4, MASKED))
+        bench.send_catalog(version=5)               # of a policy that this worker has not: masks and tables differ
+        await bench.until(lambda: bench.relay.named("kill"))
+        assert len(bench.relay.named("set_context")) == 1
+
+    run(body, policy=MASKED)
+
+
 def test_a_policy_that_cannot_be_applied_ends_the_session() -> None:
     async def body(bench: Bench) -> None:
         await bench.session()
