@@ -34,6 +34,12 @@ core = Extension(
 setup(
     ext_modules=cythonize(
         [core],
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True},
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+        },
     )
 )

@@ -1,6 +1,6 @@
 """The vocabulary that several layers share: identities, verdicts, IPC messages, journal kinds, counters.
 
-Data only: frozen msgspec structs and constants, no behaviour, no IO. The numbers in the `*_KIND`, `ACTION_*` and
+Data only: frozen msgspec structs and constants, no behaviour, no IO. The numbers in the `KIND_*`, `ACTION_*` and
 `FLAG_*` groups are mirrored in `_wire/vocabulary.pyx`; `tests/wire/test_relay.py` compares the two.
 """
 
@@ -35,12 +35,13 @@ ACTION_ALLOW = 1
 ACTION_DENY = 2
 ACTION_ASK = 3                      # the relay asks again at Bind, when the parameters are known
 
-FLAG_TOUCHED = 1                    # reads the sensitive closure: mask by origin, scrub errors, need row descriptions
+FLAG_TOUCHED = 1                    # reads the sensitive closure: mask by origin, scrub errors, need descriptions
 FLAG_ANY_ZERO = 2                   # touched, any number of output columns without origin (EXECUTE, FETCH)
 FLAG_CATALOG = 4                    # DDL: completion raises the "catalog" event
 FLAG_COPY_OUT = 8                   # a copy plan is attached
 FLAG_SCRUB = 16                     # errors and notices of this statement are replaced by canonical ones
-FLAG_NAMES = 32                     # PREPARE, DEALLOCATE, DISCARD, DECLARE, CLOSE: what the relay knows of names is void
+FLAG_NAMES = 32                     # PREPARE, DEALLOCATE, DISCARD, DECLARE, CLOSE: names the relay knows are void
+FLAG_SETTLES = 64                   # COMMIT, SET CONSTRAINTS: what earlier statements deferred may run here, and fail
 
 MASK_NULL = 0
 MASK_REDACT = 1
@@ -68,7 +69,7 @@ class MaskedColumn(Frozen, frozen=True, kw_only=True):
     mask: int                       # index into the context's masks
 
 
-# ---------------------------------------------------------------- the journal: written by the relay, read by the shipper
+# ---------------------------------------------------------------- the journal (relay writes, shipper reads)
 
 JOURNAL_MAGIC = b"HFJRNL01"
 JOURNAL_HEADER_BYTES = 64           # of a segment

@@ -278,11 +278,9 @@ def test_rows_are_masked_by_origin(tmp_path: Path, delivery: Delivery) -> None:
 def test_execute_without_describe_gets_one_of_ours(tmp_path: Path, delivery: Delivery) -> None:
     with masked_bench(tmp_path) as bench:
         pair = bench.session(7)
-        send(pair.client, delivery(wire.parse("select * from customers", "s") + wire.bind(name="s") + wire.execute() + wire.SYNC))
-        expect(
-            pair.upstream,
-            wire.parse("select * from customers", "s") + wire.bind(name="s") + wire.describe_portal() + wire.execute() + wire.SYNC,
-        )
+        first, last = wire.parse("select * from customers", "s") + wire.bind(name="s"), wire.execute() + wire.SYNC
+        send(pair.client, delivery(first + last))
+        expect(pair.upstream, first + wire.describe_portal() + last)
         rows = row(b"1", b"078-05-1120", b"4111")
         send(pair.upstream, delivery(PARSED + BOUND + CUSTOMERS + rows + complete("SELECT 1") + READY))
         expect(pair.client, PARSED + BOUND + row(b"1", b"***", b"**11") + complete("SELECT 1") + READY)
@@ -647,7 +645,7 @@ def test_killing_a_busy_session_cancels_its_statement(tmp_path: Path) -> None:
 def test_vocabulary_of_core_and_model_agree() -> None:
     for name, value in _wire.VOCABULARY.items():
         assert getattr(model, name) == value, name
-    assert _wire.COUNTER_COUNT == len(model.COUNTERS)
+    assert len(model.COUNTERS) == _wire.COUNTER_COUNT
 
 
 def test_start_and_end_are_recorded(tmp_path: Path) -> None:
