@@ -10,12 +10,15 @@ from tests.support.gateway import Gateway, wait_until
 from tests.support.postgres import PostgresServer, clean_environment
 from tests.support.terminal import Terminal
 
+# These gateways have a development issuer, and each session says so.
+BANNER = "WARNING:  this is a hoopfast demo: anybody on this machine can sign in as anybody\n"
+
 
 def test_describe(gateway: Gateway, postgres: PostgresServer, shop: str, psql: Psql) -> None:
     script = "\\d+ orders\n\\d\n\\dt+\n\\di\n\\dn+\n\\df\n\\du\n\\l\n\\dx\n\\dp orders\n\\sf version\n"
     through = psql(gateway.dsn("shop", application_name="psql"), script)
     direct = psql(postgres.dsn(shop, "app"), script)
-    assert through.stderr == direct.stderr
+    assert through.stderr == BANNER + direct.stderr
     assert through.stdout == direct.stdout
     assert "orders_pkey" in through.stdout
 
@@ -30,7 +33,7 @@ def test_queries_and_errors(gateway: Gateway, postgres: PostgresServer, shop: st
     through = psql(gateway.dsn("shop"), script)
     direct = psql(postgres.dsn(shop, "app"), script)
     assert through.stdout == direct.stdout
-    assert through.stderr == direct.stderr
+    assert through.stderr == BANNER + direct.stderr
 
 
 def test_transactions(gateway: Gateway, psql: Psql) -> None:
