@@ -13,40 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 import yaml
 
-from hoopfast import ipc, model
 from hoopfast.console.pages import Console
 from hoopfast.errors import ConfigError
 from hoopfast.supervisor.main import serve
 from hoopfast.supervisor.processes import Entry
-
-
-def worker(index: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
-    """Refuses every client with a line that says which worker it was; ends when drained."""
-    decoder = msgspec.msgpack.Decoder(model.ToWorker)
-    buffer = b""
-    descriptors: list[int] = []
-    while True:
-        data, fds, _, _ = socket.recv_fds(sock, 65536, 16)
-        if not data:
-            return
-        buffer += data
-        descriptors += fds
-        while len(buffer) >= 4 and len(buffer) >= 4 + (length := int.from_bytes(buffer[:4], "big")):
-            message, buffer = decoder.decode(buffer[4 : 4 + length]), buffer[4 + length :]
-            if isinstance(message, model.ConfigUpdate):
-                sock.sendall(ipc.pack(model.Hello(worker=index, pid=os.getpid())))
-            elif isinstance(message, model.Ping):
-                sock.sendall(ipc.pack(model.Pong(number=message.number, sessions=0)))
-            elif isinstance(message, model.Accept):
-                with socket.socket(fileno=descriptors.pop(0)) as client:
-                    client.sendall(f"worker {index} {message.peer}".encode())
-                sock.sendall(ipc.pack(model.ConnectionDone(reason="probe")))
-            elif isinstance(message, model.Drain):
-                return
+from tests.supervisor import workers
 
 
 def free_port() -> int:
@@ -100,7 +74,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.05)
 
 
-def run(tmp_path: Path, scenario: Callable[[Running], Awaitable[None]], entry: Entry = worker) -> None:
+def run(tmp_path: Path, scenario: Callable[[Running], Awaitable[None]], entry: Entry = workers.refusing) -> None:
     running = Running(tmp_path)
 
     async def main() -> None:
@@ -194,6 +168,6 @@ def test_two_gateways_cannot_share_a_directory(tmp_path: Path) -> None:
         listen = {"address": f"127.0.0.1:{free_port()}", "workers": 1}
         other.write_text(yaml.safe_dump(running.config | {"listen": listen, "admin": {"address": ""}}))
         with pytest.raises(ConfigError, match=f"in use by another gateway, process {os.getpid()}"):
-            await serve(other, worker=worker)
+            await serve(other, worker=workers.refusing)
 
     run(tmp_path, scenario)

@@ -6,49 +6,17 @@ import asyncio
 import itertools
 import os
 import signal
-import socket
-import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from hoopfast import ipc, model
+from hoopfast import model
 from hoopfast.supervisor.processes import BACKOFF_MAX_S, Entry, Pool, Worker
-
-
-def _frames(sock: socket.socket) -> Iterator[Any]:
-    decoder = msgspec.msgpack.Decoder(model.ToWorker)
-    while True:
-        header = sock.recv(4, socket.MSG_WAITALL)
-        if len(header) < 4:
-            return
-        yield decoder.decode(sock.recv(int.from_bytes(header, "big"), socket.MSG_WAITALL))
-
-
-def polite_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
-    """Says hello, counts in its page (and shows its boot number there), answers pings, ends at end-of-file."""
-    with open(counters, "r+b") as page:
-        page.write(struct.pack("=QQQ", 1, 5, boot))
-    sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
-    for message in _frames(sock):
-        if isinstance(message, model.Ping):
-            sock.sendall(ipc.pack(model.Pong(number=message.number, sessions=0)))
-        elif isinstance(message, model.KillSessions):
-            os._exit(7)
-
-
-def stuck_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
-    sock.sendall(ipc.pack(model.Hello(worker=worker, pid=os.getpid())))
-    time.sleep(60)
-
-
-def crashing_worker(worker: int, sock: socket.socket, counters: str, state_dir: str, boot: int) -> None:
-    os._exit(3)
+from tests.supervisor import workers
 
 
 class Seen:
@@ -113,7 +81,7 @@ def test_a_dead_worker_is_replaced_and_the_other_does_not_notice(tmp_path: Path)
         assert pool.retired[model.COUNTERS.index("sessions_total")] == 5
         assert pool.retired[model.COUNTERS.index("sessions_open")] == 0
 
-    run(polite_worker, tmp_path, scenario, backoff_first_s=0.01)
+    run(workers.polite, tmp_path, scenario, backoff_first_s=0.01)
 
 
 def test_a_step_of_the_clock_makes_no_live_worker_look_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +98,7 @@ def test_a_step_of_the_clock_makes_no_live_worker_look_dead(tmp_path: Path, monk
         assert not pool.is_live(0, first[0])
         assert pool.is_live(0, pool.workers[0].counters.read()[2])
 
-    run(polite_worker, tmp_path, scenario, backoff_first_s=0.01)
+    run(workers.polite, tmp_path, scenario, backoff_first_s=0.01)
 
 
 def test_exit_status_is_told(tmp_path: Path) -> None:
@@ -139,7 +107,7 @@ def test_exit_status_is_told(tmp_path: Path) -> None:
         pool.workers[1].send(model.KillSessions())
         await until(lambda: seen.died == [(1, "exit status 7")])
 
-    run(polite_worker, tmp_path, scenario)
+    run(workers.polite, tmp_path, scenario)
 
 
 def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
@@ -154,14 +122,14 @@ def test_a_crash_loop_slows_down(tmp_path: Path) -> None:
         pool._restart_later(0, lived_s=3600.0)
         assert pool._backoff[0] == 0.01
 
-    run(crashing_worker, tmp_path, scenario, backoff_first_s=0.01)
+    run(workers.crashing, tmp_path, scenario, backoff_first_s=0.01)
 
 
 def test_a_worker_whose_loop_is_stuck_is_killed(tmp_path: Path) -> None:
     async def scenario(pool: Pool, seen: Seen) -> None:
         await until(lambda: ("SIGKILL" in [how for _, how in seen.died]))
 
-    run(stuck_worker, tmp_path, scenario, ping_every_s=0.05, silence_max_s=0.2)
+    run(workers.stuck, tmp_path, scenario, ping_every_s=0.05, silence_max_s=0.2)
 
 
 def test_pongs_keep_a_worker_alive(tmp_path: Path) -> None:
@@ -169,7 +137,7 @@ def test_pongs_keep_a_worker_alive(tmp_path: Path) -> None:
         await until(lambda: sum(isinstance(m, model.Pong) for m in seen.messages) > 20)
         assert seen.died == []
 
-    run(polite_worker, tmp_path, scenario, ping_every_s=0.02, silence_max_s=1.0)
+    run(workers.polite, tmp_path, scenario, ping_every_s=0.02, silence_max_s=1.0)
 
 
 def test_clients_go_to_the_least_loaded(tmp_path: Path) -> None:
@@ -182,14 +150,14 @@ def test_clients_go_to_the_least_loaded(tmp_path: Path) -> None:
         chosen.load = 4
         assert pool.least_loaded() is pool.workers[0]
 
-    run(polite_worker, tmp_path, scenario)
+    run(workers.polite, tmp_path, scenario)
 
 
 def test_stop_ends_polite_workers_at_once_and_leaves_no_page(tmp_path: Path) -> None:
     seen = Seen()
 
     async def main() -> float:
-        pool = Pool(2, polite_worker, seen, state_dir=tmp_path)
+        pool = Pool(2, workers.polite, seen, state_dir=tmp_path)
         pool.start()
         await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))
         begun = time.monotonic()
@@ -213,4 +181,4 @@ def test_drained_workers_are_not_replaced(tmp_path: Path, index: int) -> None:
         pool.workers[1 - index].send(model.KillSessions())
         assert await pool.wait_gone(5.0)
 
-    run(polite_worker, tmp_path, scenario)
+    run(workers.polite, tmp_path, scenario)
