@@ -1,4 +1,4 @@
-"""The console's pages: what the admin API says, for people. Server-rendered, no scripts, escaped everywhere.
+"""The console's pages: what the admin API says, for people. Server-rendered, escaped, usable without scripts.
 
 One function per page. Who may see what is decided behind the desk; here it is only shown. `build` is called by
 cli/serve.py and gives the routes, and the cookie door that the admin API uses too.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlencode
 
 import httpx
 from starlette.requests import Request
@@ -32,7 +32,10 @@ log = logging.getLogger("hoopfast.console")
 FORM_MAX_BYTES = 64 * 1024
 SEARCH_LIMIT = 100
 FLOW_COOKIE = "hoopfast-flow"
-SEARCH_FIELDS = ("user", "connection", "text", "outcome", "verdict", "since", "until")
+REFRESH_S = 5                       # of pages that show what waits
+SEARCH_FIELDS = ("user", "connection", "text", "table", "event", "outcome", "verdict", "since", "until", "after")
+SESSION_STATES = {"open": True, "ended": False}
+APPROVAL_STATES = ("waiting", "approved", "rejected", "withdrawn", "expired", "used", "all")
 
 Page = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -51,6 +54,7 @@ class Console:
         self._desk = desk
         self._verify = verify
         self._config = config
+        self._clock = clock
         self.cookies = Cookies(config, clock)
         self._sign_in = SignIn(verify, secrets.resolve, clock, transport)
         self.routes: list[BaseRoute] = [
@@ -69,7 +73,9 @@ class Console:
             Route("/signin/callback", self.callback),
             Route("/signin/with/{issuer}", self.signin_with),
             Route("/signout", self.signout, methods=["POST"]),
-            Route("/style.css", _style),
+            Route("/style.css", _static("style.css", "text/css")),
+            Route("/console.js", _static("console.js", "text/javascript")),
+            Route("/icon.svg", _static("icon.svg", "image/svg+xml")),
         ]
 
     def principal(self, request: Request) -> Principal | None:
@@ -82,12 +88,17 @@ class Console:
 
     async def overview(self, request: Request, who: Principal) -> Response:
         waiting = await self._desk.approvals(who, "waiting")
-        return self._show(request, who, "overview", status=self._desk.status(who), waiting=waiting["approvals"])
+        return self._show(
+            request, who, "overview", refresh=REFRESH_S, status=self._desk.status(who), waiting=waiting["approvals"]
+        )
 
     async def sessions(self, request: Request, who: Principal) -> Response:
-        filters: dict[str, Any] = _given(request, ("user", "connection"))
-        found = await self._desk.sessions(who, limit=SEARCH_LIMIT, **filters)
-        return self._show(request, who, "sessions", sessions=found["sessions"], filters=filters)
+        filters: dict[str, Any] = _given(request, ("user", "connection", "since"))
+        state = request.query_params.get("state", "")
+        found = await self._desk.sessions(who, live=SESSION_STATES.get(state), limit=SEARCH_LIMIT, **filters)
+        return self._show(
+            request, who, "sessions", sessions=found["sessions"], filters=filters, state=state, limit=SEARCH_LIMIT
+        )
 
     async def session(self, request: Request, who: Principal) -> Response:
         found = await self._desk.session(who, request.path_params["name"])
@@ -99,9 +110,11 @@ class Console:
         return RedirectResponse(f"/sessions/{quote(name)}", 303)
 
     async def approvals(self, request: Request, who: Principal) -> Response:
-        state = request.query_params.get("state") or None
-        found = await self._desk.approvals(who, state)
-        return self._show(request, who, "approvals", approvals=found["approvals"], state=state or "")
+        state = request.query_params.get("state") or "waiting"
+        if state not in APPROVAL_STATES:
+            raise Refused(404, "there is no such state of an approval")
+        found = await self._desk.approvals(who, None if state == "all" else state)
+        return self._show(request, who, "approvals", refresh=REFRESH_S, approvals=found["approvals"], state=state)
 
     async def approval(self, request: Request, who: Principal) -> Response:
         found = await self._desk.approval(who, request.path_params["name"])
@@ -117,9 +130,21 @@ class Console:
         return RedirectResponse(f"/approvals/{quote(name)}", 303)
 
     async def audit(self, request: Request, who: Principal) -> Response:
-        filters = _given(request, SEARCH_FIELDS)
-        found = await self._desk.search(who, limit=SEARCH_LIMIT, **filters)
-        return self._show(request, who, "audit", events=found["events"], filters=filters)
+        # Statements unless told: looking at this page is an event too.
+        filters: dict[str, Any] = {"event": "statement"} | _given(request, SEARCH_FIELDS)
+        asked = {name: value for name, value in filters.items() if (name, value) != ("event", "all")}
+        if after := asked.pop("after", ""):
+            asked["after"] = int(after) if after.isascii() and after.isdecimal() and len(after) < 19 else 0
+        events, problem, older = [], "", ""
+        try:
+            events = (await self._desk.search(who, limit=SEARCH_LIMIT, **asked))["events"]
+        except Refused as refused:
+            if refused.status != 400:
+                raise
+            problem = refused.message
+        if len(events) >= SEARCH_LIMIT:
+            older = urlencode(filters | {"after": str(events[-1]["id"])})
+        return self._show(request, who, "audit", events=events, filters=filters, problem=problem, older=older)
 
     async def policy(self, request: Request, who: Principal) -> Response:
         history = await self._desk.policy_history(who)
@@ -222,11 +247,17 @@ class Console:
         return RedirectResponse(f"/signin?next={quote(target, safe='')}", 303, HEADERS)
 
     def _show(self, request: Request, who: Principal, template: str, **values: Any) -> Response:
-        return render(template, who=who, path=request.url.path, **_roles(who), **values)
+        waiting = self._desk.status(who)["approvals"]["waiting"]
+        return render(
+            template, who=who, path=request.url.path, now=self._clock(), waiting_count=waiting, **_roles(who), **values
+        )
 
     def _failed(self, request: Request, who: Principal | None, status: int, message: str, hint: str) -> Response:
         roles = _roles(who) if who else {"is_admin": False, "is_auditor": False, "is_approver": False}
-        return render("error", status, who=who, path=request.url.path, message=message, hint=hint, **roles)
+        path = request.url.path
+        # A form posts to a path below the page that it stands on.
+        back = path.rpartition("/")[0] if request.method == "POST" else ""
+        return render("error", status, who=who, path=path, message=message, hint=hint, back=back, **roles)
 
     def _signin_page(self, target: str, message: str = "", hint: str = "", status: int = 200) -> Response:
         issuers = [issuer.name for issuer in self._config().identity if issuer.client_id]
@@ -264,6 +295,10 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-async def _style(_: Request) -> Response:
-    css = resources.files("hoopfast.console").joinpath("static/style.css").read_text()
-    return Response(css, media_type="text/css", headers=HEADERS | {"Cache-Control": "max-age=300"})
+def _static(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    content = resources.files("hoopfast.console").joinpath("static", name).read_bytes()
+
+    async def file(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers=HEADERS | {"Cache-Control": "max-age=300"})
+
+    return file

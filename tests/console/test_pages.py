@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -64,6 +65,8 @@ class Desk:
     def __init__(self) -> None:
         self.votes: list[tuple[str, str, bool, str]] = []
         self.killed: list[str] = []
+        self.searches: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = EVENTS
         self.approval_state: dict[str, Any] = {}
 
     def status(self, who: Principal) -> dict[str, Any]:
@@ -76,7 +79,7 @@ class Desk:
             "issuers": [
                 {"name": EVIL, "key_age_s": None, "stale": False}, {"name": "x", "key_age_s": 2.5, "stale": True},
             ],
-            "auth_failures": {EVIL: 3},
+            "auth_failures": {EVIL: 3}, "approvals": {"waiting": 1},
         }
 
     async def sessions(self, who: Principal, **filters: Any) -> dict[str, Any]:
@@ -91,7 +94,10 @@ class Desk:
         return {}
 
     async def search(self, who: Principal, **filters: Any) -> dict[str, Any]:
-        return {"events": EVENTS}
+        self.searches.append(filters)
+        if filters.get("since") == "whenever":
+            raise Refused(400, "since: what time is that?")
+        return {"events": self.events}
 
     async def approvals(self, who: Principal, state: str | None) -> dict[str, Any]:
         return {"approvals": [approval()]}
@@ -163,14 +169,93 @@ def test_everything_is_escaped(path: str) -> None:
         await bench.sign_in()
         page = await bench.http.get(path)
         assert page.status_code == 200, page.text
-        assert "<script" not in page.text
-        assert "{{7*7}}" in page.text or "%7B%7B7%2A7%7D%7D" in page.text       # shown, neither run nor lost
-        assert "&lt;script&gt;" in page.text
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
-        assert "script" not in policy
+        scripts = re.findall("<script[^>]*>", page.text)
+        if scripts:
+            nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
+            assert len(nonce) > 20
+            assert scripts == [f'<script src="/console.js" nonce="{nonce}" defer>']
+            assert nonce not in (await bench.http.get(path)).text
+        else:
+            assert "script" not in policy
+        assert "unsafe" not in policy
+        assert "{{7*7}}" in page.text or "%7B%7B7%2A7%7D%7D" in page.text       # shown, neither run nor lost
+        assert "&lt;script&gt;" in page.text
         assert page.headers["X-Content-Type-Options"] == "nosniff"
         assert page.headers["Cache-Control"] == "no-store"
+
+    run(scenario)
+
+
+def test_nothing_hides_in_a_statement() -> None:
+    """What reads as a harmless statement may be another one: bidirectional and invisible characters get a name."""
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-dba")
+        bench.desk.approval_state = {"sql": "DELETE FROM a -- \u202eb\x1b[2K\nWHERE true", "parameters": ["x\u200by"]}
+        page = (await bench.http.get("/approvals/apr_abcdefgh")).text
+        assert '<span class="odd">U+202E</span>b<span class="odd">U+001B</span>[2K\nWHERE true' in page
+        assert 'x<span class="odd">U+200B</span>y' in page
+        assert not {"\u202e", "\u200b", "\x1b"} & set(page)
+        assert "Characters that cannot be seen" in page
+        bench.desk.approval_state = {"sql": "DELETE FROM größe\n\tWHERE id = 1"}
+        assert "Characters that cannot be seen" not in (await bench.http.get("/approvals/apr_abcdefgh")).text
+
+    run(scenario)
+
+
+def test_an_approval_shows_all_of_the_statement() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-dba")
+        bench.desk.approval_state = {"sql": "SELECT 1;" + "\n" * 500 + "DROP TABLE t"}
+        page = (await bench.http.get("/approvals/apr_abcdefgh")).text
+        assert "DROP TABLE t" in page
+        assert "501 lines" in page
+        assert '<pre class="whole">' in page         # not in a box that scrolls
+
+    run(scenario)
+
+
+def test_masked_cells_are_seen_as_such() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        bench.desk.events = [EVENTS[0] | {
+            "masks": ["public.customers.ssn"],
+            "results": [{"columns": [{"name": "city"}, {"name": "ssn"}], "rows": [["Oslo", "***"], ["Rome", None]],
+                         "copy": "", "truncated": False}],
+        }]
+        page = (await bench.http.get("/audit")).text
+        assert page.count('<td class="masked"') == 2
+        assert '<th class="masked">ssn (masked)</th>' in page
+        assert "<td>Oslo</td>" in page
+        assert "built-in" not in page               # dict.copy is not what the client copied
+
+    run(scenario)
+
+
+def test_audit_shows_statements_unless_told_and_pages() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        await bench.http.get("/audit?user=%20&text=drop")
+        assert bench.desk.searches[-1] == {"limit": 100, "event": "statement", "text": "drop"}
+        await bench.http.get("/audit?event=all&after=17")
+        assert bench.desk.searches[-1] == {"limit": 100, "after": 17}
+        bench.desk.events = [EVENTS[0] | {"id": 1000 - i} for i in range(100)]
+        page = (await bench.http.get("/audit?event=all&user=a%26b")).text
+        assert "/audit?event=all&amp;user=a%26b&amp;after=901" in page
+        wrong = await bench.http.get("/audit?since=whenever")
+        assert "what time is that" in wrong.text
+        assert 'value="whenever"' in wrong.text      # to be corrected, not typed again
+
+    run(scenario)
+
+
+def test_empty_pages_say_what_to_do() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in()
+        bench.desk.events = []
+        assert "Nothing was found" in (await bench.http.get("/audit")).text
+        assert (await bench.http.get("/approvals?state=nonsense")).status_code == 404
 
     run(scenario)
 
