@@ -135,7 +135,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
         out_len = e.stmt.error_len
     elif context_masked(s.ctx) or (e.stmt != NULL and context_masked(e.stmt.ctx)):
         f = error_field(p, total, c'C', &n)
-        if restricted(s, e.stmt) or f == NULL or n != 5 or memcmp(f, b"23", 2) == 0:
+        if withheld(s, e) or f == NULL or n != 5:
             if scrubbed_error(r, s, p, total, &out, &out_len) < 0:
                 s.client.broken = True
                 return
@@ -183,6 +183,10 @@ cdef int back_complete(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
     cdef uint8_t how = c'C'
     if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
         return -1
+    if restricted(s, e.stmt):
+        s.deferring = True
+    if e.stmt.flags & FLAG_SETTLES:
+        s.settled = True
     to_client(r, s, p, total)
     if p[0] == c'C' and total > 6:
         command_tag(e, p, total)
@@ -216,6 +220,9 @@ cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t tot
     if e == NULL or total != 6 or (e.kind != REPLY_QUERY and e.kind != REPLY_SYNC and e.kind != REPLY_FUNCTION):
         return -1
     s.status = p[5]
+    s.settled = False
+    if s.status == c'I':
+        s.deferring = False
     s.last_active_ns = r.now_ns
     if e.whom == FOR_PROBE:
         reply_pop(s)
@@ -356,7 +363,7 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
     if type == c'G' or type == c'H':
         return back_copy_start(r, s, e, p, total)
     if type == c'N':
-        if e != NULL and (restricted(s, e.stmt) or e.whom == FOR_REFUSAL):
+        if e != NULL and (withheld(s, e) or e.whom == FOR_REFUSAL):
             count(r, C_SCRUBBED, 1)
             return 0
         to_client(r, s, p, total)

@@ -208,6 +208,8 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
         context_leave(s.ctx)
         s.ctx = c
         c.refs += 1
+        if context_masked(c) and (s.status != c'I' or replies(s)):
+            s.deferring = True              # the open transaction may have written what is masked from now on
 
 
 cdef void kill_now(State* r, Session* s) noexcept nogil:

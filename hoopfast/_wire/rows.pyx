@@ -14,6 +14,16 @@ cdef inline bint restricted(const Session* s, const Statement* x) noexcept nogil
     return x != NULL and context_masked(x.ctx) and (x.flags & (FLAG_TOUCHED | FLAG_SCRUB)) != 0
 
 
+cdef bint withheld(const Session* s, const Reply* e) noexcept nogil:
+    """Whether an error or notice at e may hold masked values: of e's own statement, or of what an earlier one deferred."""
+    if restricted(s, e.stmt):
+        return True
+    if not s.deferring:
+        return False
+    # Outside of a transaction block, Sync or the end of a simple Query ends the transaction.
+    return s.status != c'T' or s.settled or e.kind == REPLY_SYNC or (e.stmt != NULL and e.stmt.flags & FLAG_SETTLES != 0)
+
+
 cdef bint plan_agrees(const RowPlan* plan, const Statement* x) noexcept nogil:
     """Cross-check: does what the server described fit what the analysis promised?"""
     if plan.contradiction:

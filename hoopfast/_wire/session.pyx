@@ -105,6 +105,8 @@ cdef struct Session:
     uint32_t head
     uint32_t tail               # entries are [head, tail)
     uint8_t status              # transaction status of the last ReadyForQuery
+    bint deferring              # the transaction has run a restricted statement: its triggers may fire at the end
+    bint settled                # a FLAG_SETTLES statement has run since: the status may be another one now
     bint swallow                # the server ignores everything until Sync, so do we
     bint copy_in                # the client is sending COPY data
     bint parked                 # a verdict is being asked

@@ -53,7 +53,8 @@ class Catalog(Frozen, frozen=True):
     functions: dict[str, bool] = msgspec.field(default_factory=dict)
     operators: frozenset[str] = frozenset()         # user operators whose function is not clean
     row_functions: frozenset[str] = frozenset()     # one-argument built-ins that take a whole row
-    triggered: frozenset[str] = frozenset()         # relations with user triggers
+    # A write here may reach others, by user triggers or by foreign keys that cascade into the closure.
+    triggered: frozenset[str] = frozenset()
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 

@@ -59,6 +59,8 @@ HARMLESS = frozenset({
     "LockStmt",
     "VacuumStmt", "ReindexStmt", "RefreshMatViewStmt",
 })
+# Of those: what works through whole tables and says in its errors which row was in the way.
+TELLING = frozenset({"ReindexStmt", "RefreshMatViewStmt", "TruncateStmt"})
 # Definitions: their expressions are surveyed, and they must not name a table with hidden columns.
 DEFINITION_STATEMENTS = frozenset({
     "CreateStmt", "IndexStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateDomainStmt", "CreateEnumStmt",
@@ -159,7 +161,7 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
         check_set(node)
         return StatementJudgement(outcome=CLEAN)
     if tag in HARMLESS:
-        return StatementJudgement(outcome=CLEAN)
+        return StatementJudgement(outcome=CLEAN, scrub=tag in TELLING)
     if tag in DEFINITION_STATEMENTS:
         return _definition(tag, node, closure, local)
     kinds = own_kinds(tag, node)

@@ -71,6 +71,9 @@ select oprname::text, oprcode::oid::int8 from pg_catalog.pg_operator where oprco
 TRIGGERS: LiteralString = """
 select distinct c.oid::int8, c.relname::text from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid where not t.tgisinternal"""
+CASCADES: LiteralString = """
+select confrelid::int8, conrelid::int8 from pg_catalog.pg_constraint
+where contype = 'f' and (confupdtype in ('c', 'n', 'd') or confdeltype in ('c', 'n', 'd'))"""
 DIGEST: LiteralString = """
 select concat_ws(' ',
 (select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_class),
@@ -79,6 +82,7 @@ select concat_ws(' ',
 (select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_rewrite),
 (select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_inherits),
 (select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_trigger),
+(select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_constraint),
 (select concat(count(*), '/', max(xmin::text::int8)) from pg_catalog.pg_operator))"""
 
 
@@ -144,7 +148,8 @@ class _Loader:
         for oid, name in triggers:
             if oid in self._columns:
                 self._problems.append(f"table {name} has triggers: what they copy elsewhere is not masked there")
-        return self._catalog(version, superuser, functions, clean, builtins, await self._rows(OPERATORS), triggers)
+        reaching = await self._reaching(rules, {oid for oid, _ in triggers})
+        return self._catalog(version, superuser, functions, clean, builtins, await self._rows(OPERATORS), reaching)
 
     # ------------------------------------------------------------ tables
 
@@ -192,6 +197,17 @@ class _Loader:
                 pending += fresh
         return family
 
+    async def _reaching(self, rules: list[TupleRow], triggered: set[int]) -> frozenset[str]:
+        """Relations of which a write may run triggers or reach the closure: its errors may show what is there."""
+        # (here, there): a write to `here` may be one to `there`.
+        steps = [(parent, child) for parent, child in await self._rows(CASCADES)]
+        steps += [(parent, child) for child, parent in await self._rows(INHERITANCE)]
+        steps += [(relation, source) for relation, _, is_function, source in rules if not is_function]
+        reaching = triggered | set(self._columns)
+        while fresh := {here for here, there in steps if there in reaching} - reaching:
+            reaching |= fresh
+        return frozenset(self._names[oid][1] for oid in reaching if oid in self._names)
+
     # ------------------------------------------------------------ views, rules, functions
 
     def _settle(self, rules: list[TupleRow], functions: list[Function], forbidden: frozenset[str]) -> frozenset[int]:
@@ -238,7 +254,7 @@ class _Loader:
 
     def _catalog(
         self, version: int, superuser: bool, functions: list[Function], clean: frozenset[int],
-        builtins: list[TupleRow], operators: list[TupleRow], triggers: list[TupleRow],
+        builtins: list[TupleRow], operators: list[TupleRow], reaching: frozenset[str],
     ) -> Catalog:
         verdicts: dict[str, bool] = {}
         for function in functions:
@@ -255,7 +271,7 @@ class _Loader:
             functions=verdicts,
             operators=frozenset(name for name, code in operators if code in readable and code not in clean),
             row_functions=frozenset(name for name, takes_row in builtins if takes_row),
-            triggered=frozenset(name for _, name in triggers),
+            triggered=reaching,
             ruled=frozenset(self._ruled),
             problems=tuple(self._problems),
         )
@@ -306,6 +322,7 @@ class CatalogKeeper:
         self._epochs: dict[str, int] = {}
         self._current: dict[str, CatalogUpdate] = {}
         self._digests: dict[str, str] = {}
+        self._told: dict[str, set[str]] = {}            # problems that are in the log already
         self._loading: dict[str, asyncio.Task[CatalogUpdate]] = {}
         self._reloading: set[str] = set()
         self._again: set[str] = set()
@@ -326,6 +343,9 @@ class CatalogKeeper:
 
     def changed(self, connection_name: str) -> None:
         """Something altered the schema: load anew and tell everybody. Many calls in a row make two loads, not many."""
+        if not tuple(self._masked_columns(connection_name)):
+            self._current.pop(connection_name, None)    # nobody needs it: DDL of such connections costs nothing
+            return
         if connection_name in self._reloading or connection_name in self._loading:
             self._again.add(connection_name)
             if connection_name in self._reloading:
@@ -418,8 +438,9 @@ class CatalogKeeper:
             update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=None,
                                    error=f"the catalog cannot be read ({type(failure).__name__})")
         else:
-            for problem in catalog.problems:
+            for problem in set(catalog.problems) - self._told.get(name, set()):
                 log.warning("connection %s: %s", name, problem)
+            self._told[name] = set(catalog.problems)
             update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=to_builtins(catalog))
         self._current[name] = update
         return update

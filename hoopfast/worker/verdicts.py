@@ -235,7 +235,7 @@ class VerdictDesk:
 
     async def _described(self, work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> Pass:
         """Check the origins of all output columns before anything runs, and pack the flags."""
-        flags = _standing_flags(work.facts)
+        flags = _standing_flags(work)
         zero_origin = 0
         plan = b""
         masked: dict[str, None] = {}
@@ -353,10 +353,16 @@ CATALOG_KINDS = {"create", "alter", "drop", "do", "call", "import_foreign_schema
 NAMES_KINDS = {"prepare", "deallocate", "discard", "declare", "close", "do", "call"}
 
 
-def _standing_flags(found: tuple[model.StatementFacts, ...]) -> int:
+# Where constraints and triggers of earlier statements run that were put off until then.
+SETTLING_TAGS = {"TransactionStmt", "ConstraintsSetStmt"}
+
+
+def _standing_flags(work: Work) -> int:
     """What the relay must know of a statement apart from masks."""
-    kinds = {kind for one in found for kind in one.kinds}
+    kinds = {kind for one in work.facts for kind in one.kinds}
     flags = model.FLAG_CATALOG if kinds & CATALOG_KINDS else 0
+    if any(statement.tag in SETTLING_TAGS for statement in work.statements):
+        flags |= model.FLAG_SETTLES
     return flags | (model.FLAG_NAMES if kinds & NAMES_KINDS else 0)
 
 

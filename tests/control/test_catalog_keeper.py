@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,8 +37,17 @@ class Upstreams:
         return self.digest
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
 def keeper(told: list[int]) -> CatalogKeeper:
-    return CatalogKeeper(CONFIG, 1, lambda _: frozenset(), lambda _: "", lambda update: told.append(update.epoch))
+    masked = ("public", "customers", "ssn")
+    return CatalogKeeper(CONFIG, 1, lambda _: [masked], lambda _: "", lambda update: told.append(update.epoch))
 
 
 def test_many_ask_and_one_load_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +69,7 @@ def test_changes_in_a_row_are_told_once_with_the_newest(monkeypatch: pytest.Monk
         await desk.get("shop")
         for _ in range(5):
             desk.changed("shop")
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(told))
         assert told == [3] and upstream.loads == 3
         await desk.close()
     asyncio.run(run())
@@ -75,7 +85,7 @@ def test_poll_reloads_only_what_differs(monkeypatch: pytest.MonkeyPatch) -> None
         assert told == []
         upstream.digest = "2"
         await desk.poll()
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(told))
         assert told == [2]
         await desk.close()
     asyncio.run(run())
@@ -118,8 +128,8 @@ def test_catalogs_belong_to_the_policy_they_were_read_for(monkeypatch: pytest.Mo
         desk.reload(CONFIG, 2, lambda _: [ssn, card])
         assert (await desk.get("shop")).policy == 2
         assert (await early).policy == 2
-        await asyncio.sleep(0.1)
-        assert told and all(policy == 2 for policy, _ in told)
+        await until(lambda: bool(told))
+        assert all(policy == 2 for policy, _ in told)
         assert seen[-1] == {ssn, card}
         await desk.close()
 
