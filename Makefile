@@ -56,7 +56,7 @@ check: $(VENV)/.ready-test
 	@$(MAKE) --no-print-directory $(BUILD)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
-	@$(PYTHON) -m pytest -q tests/quality
+	@$(PYTHON) -m pytest -q -m "not server" tests/quality
 
 bench: $(VENV)/.ready-bench
 	@$(MAKE) --no-print-directory $(BUILD)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import typing
-from pathlib import Path
 
 import msgspec
 
 from hoopfast import config
 from hoopfast.cli.main import VERBS
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.quality.sources import ROOT
 
 
 def test_readme_names_the_two_commands() -> None:

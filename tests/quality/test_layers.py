@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "hoopfast"
+from tests.quality.sources import PACKAGE, ROOT, source
 
 # unit -> (level, module prefixes). A module belongs to the unit with its longest prefix; a unit may import itself and
 # lower levels only. The vocabulary and the face have a few steps of their own.
@@ -79,22 +77,14 @@ def unit_of(module: str) -> str:
 
 
 def imports_of(module: str, path: Path) -> list[tuple[str, int]]:
-    """Everything imported anywhere in the file, in functions and for typing too, as (module, line)."""
-    tree = ast.parse(path.read_text(), str(path))
+    """Everything imported anywhere in the file, as (module, line)."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *filter(None, [base])])
-            for alias in node.names:
-                name = f"{base}.{alias.name}"
-                known = name in MODULES or (name == "hoopfast._wire")
-                found.append((name if known else base, node.lineno))
+    for dots, written, name, line in source(path).imports:
+        above = package.split(".")[: len(package.split(".")) - dots + 1] if dots else []
+        base = ".".join([*above, *filter(None, [written])])
+        whole = f"{base}.{name}"
+        found.append((whole if whole in MODULES or whole == "hoopfast._wire" else base, line))
     return found
 
 
@@ -133,12 +123,7 @@ def test_no_effects_below_level_three(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in PURE if UNITS[unit_of(m)][0] >= 1])
 def test_no_clock_below_level_three(module: str) -> None:
-    tree = ast.parse(MODULES[module].read_text())
-    calls = [
-        f"line {node.lineno}: .{node.func.attr}()"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CLOCKS
-    ]
+    calls = [f"line {line}: .{name}()" for name, line in source(MODULES[module]).methods if name in CLOCKS]
     assert not calls, f"{module} reads a clock: {'; '.join(calls)}"
 
 

@@ -5,13 +5,13 @@ Limits are a reminder, not an aim: EXCEPTIONS lists what is over them today, and
 
 from __future__ import annotations
 
-import ast
 import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.quality.sources import ROOT, name_of, source
+
 FILE_MAX = 500
 PART_MAX = 600                          # of the compiled core
 ROOT_PYX_MAX = 120
@@ -38,24 +38,17 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
 SOURCES = sorted(path for top in ("hoopfast", "bench", "loadtest") for path in (ROOT / top).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_python_sizes(path: Path) -> None:
-    text = path.read_text()
-    name = name_of(path)
-    sizes = {name: (len(text.splitlines()), FILE_MAX)}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            limit = CLASS_MAX if isinstance(node, ast.ClassDef) else FUNCTION_MAX
-            sizes[f"{name}:{node.name}"] = ((node.end_lineno or node.lineno) - node.lineno + 1, limit)
-    over = {what: size for what, (size, limit) in sizes.items() if size > EXCEPTIONS.get(what, limit)}
+    name, read = name_of(path), source(path)
+    sizes = [(name, read.lines, FILE_MAX)]
+    sizes += [(f"{name}:{part}", lines, CLASS_MAX) for part, lines in read.classes]
+    sizes += [(f"{name}:{part}", lines, FUNCTION_MAX) for part, lines in read.functions]
+    over = {what: size for what, size, limit in sizes if size > EXCEPTIONS.get(what, limit)}
     assert not over, f"too long to hold in one's head: {over}"
 
 
@@ -74,38 +67,28 @@ def test_exceptions_are_still_needed() -> None:
         path, _, name = what.partition(":")
         file = ROOT / path
         assert file.exists(), f"{what} is gone: remove its exception"
-        lines = file.read_text().splitlines()
-        size = len(lines)
+        sizes = [len(file.read_text().splitlines())]
         if name:
-            nodes = [n for n in ast.walk(ast.parse("\n".join(lines))) if getattr(n, "name", None) == name]
-            assert nodes, f"{what} is gone: remove its exception"
-            size = max((n.end_lineno or 0) - n.lineno + 1 for n in nodes)  # type: ignore[attr-defined]
+            sizes = [lines for part, lines in source(file).classes + source(file).functions if part == name]
+        assert sizes, f"{what} is gone: remove its exception"
+        size = max(sizes)
         assert size > allowed - 25, f"{what} has {size} lines now: lower or remove its exception"
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
 def test_module_docstring(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    assert not tree.body or ast.get_docstring(tree), "say what the module owns and who calls it"
+    assert source(path).documented, "say what the module owns and who calls it"
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if not name_of(p).startswith(MAY_PRINT)], ids=name_of)
 def test_no_print(path: Path) -> None:
-    calls = [
-        node.lineno
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"print", "breakpoint"}
-    ]
-    assert not calls
+    assert not [line for name, line in source(path).calls if name in {"print", "breakpoint"}]
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith(NO_REGEX)], ids=name_of)
 def test_no_regular_expressions_near_sql(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            assert "re" not in {alias.name for alias in node.names}, f"line {node.lineno}: SQL is parsed, never matched"
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module not in {"re", "regex"}, f"line {node.lineno}: SQL is parsed, never matched"
+    for _, module, _, line in source(path).imports:
+        assert module not in {"re", "regex"}, f"line {line}: SQL is parsed, never matched"
 
 
 def test_nothing_unfinished() -> None:
