@@ -318,6 +318,7 @@ def test_contradictions_end_the_session(tmp_path: Path, flags: int, description:
         frames = read_frames(pair.client, until="E")
         assert wire.error_fields(frames[-1].body)["S"] == "FATAL"
         assert pair.client.recv(100) == b""
+        pair.client.close()
         bench.wait(lambda: bench.of_kind("closed"), "the end")
         assert bench.of_kind("closed")[0][2] == "contradiction"
 
@@ -564,6 +565,7 @@ def test_lost_upstream_is_reported_and_the_outcome_is_unknown(tmp_path: Path) ->
         pair.upstream.close()
         fields = wire.error_fields(read_frames(pair.client, until="E")[0].body)
         assert (fields["S"], fields["C"]) == ("FATAL", "08006")
+        pair.client.close()
         bench.wait(lambda: bench.of_kind("closed"), "the end")
         assert chr(bench.records_of(model.KIND_OUTCOME)[0].payload[40]) == "X"
 
@@ -607,6 +609,28 @@ def test_rows_under_way_keep_the_masks_they_started_with(tmp_path: Path) -> None
         expect(pair.client, row(b"1", b"***", b"**11") + complete("SELECT 1") + READY)
 
 
+@pytest.mark.parametrize(
+    ("context", "name", "value", "lives"),
+    [
+        (1, "standard_conforming_strings", "off", False), (1, "client_encoding", "SJIS", False),
+        (1, "client_encoding", "LATIN9", True), (7, "client_encoding", "LATIN9", False),
+        (7, "client_encoding", "UTF8", True), (7, "TimeZone", "UTC", True),
+    ],
+)
+def test_settings_that_change_how_sql_reads_end_the_session(
+    tmp_path: Path, context: int, name: str, value: str, lives: bool
+) -> None:
+    with RelayBench(tmp_path) as bench:
+        bench.relay.define_context(7, MASKS, COLUMNS)
+        pair = bench.session(context)
+        status = wire.frame("S", f"{name}\0{value}\0".encode())
+        pair.upstream.sendall(status)
+        if lives:
+            expect(pair.client, status)
+        else:
+            assert wire.error_fields(read_frames(pair.client, until="E")[0].body)["C"] == "0A000"
+
+
 def test_idle_sessions_end_outside_of_transactions_only(tmp_path: Path) -> None:
     with RelayBench(tmp_path) as bench:
         idle, busy = bench.session(), bench.session()
@@ -638,6 +662,7 @@ def test_killing_a_busy_session_cancels_its_statement(tmp_path: Path) -> None:
         expect(pair.upstream, wire.query("select pg_sleep(600)"))
         bench.relay.kill(pair.session, error("57P01", "your access was revoked", severity="FATAL"))
         read_frames(pair.client, until="E")
+        pair.client.close()
         bench.wait(lambda: bench.of_kind("closed"), "the end")
         assert [event[0] for event in bench.events if event[0] in ("cancel", "closed")] == ["cancel", "closed"]
 
@@ -654,6 +679,7 @@ def test_start_and_end_are_recorded(tmp_path: Path) -> None:
         pair.client.sendall(wire.TERMINATE)
         expect(pair.upstream, wire.TERMINATE)
         pair.upstream.close()
+        pair.client.close()
         bench.wait(lambda: bench.of_kind("closed"), "the end")
         start = bench.records_of(model.KIND_SESSION_START)[0]
         assert json.loads(start.payload) == {"session": 1}
