@@ -11,6 +11,7 @@ import pytest
 from tests.gateway.conftest import CANARIES
 from tests.support import wire
 from tests.support.gateway import Gateway
+from tests.support.postgres import PostgresServer
 
 
 def login(gateway: Gateway, person: str = "alice") -> wire.WireClient:
@@ -273,6 +274,59 @@ def test_errors_do_not_carry_values(gateway: Gateway) -> None:
             client.query(statement)
             client.query("ROLLBACK")
         assert not canaries_in(client.received)
+
+
+FAR_EFFECTS = (
+    "CREATE TABLE regions (id int PRIMARY KEY)",
+    "INSERT INTO regions VALUES (0), (1)",
+    "ALTER TABLE customers ADD region int NOT NULL DEFAULT 1 REFERENCES regions ON DELETE SET NULL",
+    """CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE NOTICE 'ssn is %', NEW.ssn;
+        IF NEW.name = 'Eve' THEN RAISE EXCEPTION 'ssn is %', NEW.ssn USING ERRCODE = '23514'; END IF;
+        RETURN NULL;
+    END $$""",
+    """CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON customers DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION tell()""",
+)
+NEAR = (
+    "ALTER TABLE customers DROP COLUMN region", "DROP TABLE regions", "DROP TRIGGER late ON customers",
+    "DROP FUNCTION tell",
+)
+
+
+def test_errors_from_afar_do_not_carry_values(gateway: Gateway, postgres: PostgresServer, shop: str) -> None:
+    """A cascade into the masked table, and a trigger of it that fires at the end of the transaction."""
+    with postgres.connect(shop) as direct:
+        direct.execute("SET ROLE app")
+        for statement in FAR_EFFECTS:
+            direct.execute(statement)
+        try:
+            with login(gateway) as client:
+                assert len(wire.rows(client.query("SELECT id FROM regions"))) == 2, "the catalog knows it now"
+                assert _sqlstates(client.query("DELETE FROM regions WHERE id = 1")) == ["23502"]
+                rename = "UPDATE customers SET name = 'Eve' WHERE id = 1"
+                assert _sqlstates(client.query(rename)) == ["23514"]
+                extended = (wire.parse(rename), wire.bind(), wire.execute())
+                assert _sqlstates(client.ask(*extended, wire.SYNC)) == ["23514"]
+                for settle in ("COMMIT", "SET CONSTRAINTS ALL IMMEDIATE"):
+                    client.query("BEGIN")
+                    assert not _sqlstates(client.query(rename))
+                    assert _sqlstates(client.query(settle)) == ["23514"]
+                    client.query("ROLLBACK")
+                client.query("BEGIN")
+                client.query("UPDATE customers SET note = 'y' WHERE id = 1")
+                client.query("COMMIT")
+                assert not canaries_in(client.received)
+                client.query("INSERT INTO orders (id, item) VALUES (1, 'again')")
+                assert b"Key (id)=(1) already exists" in client.received, "an error of one's own arrives whole"
+        finally:
+            for statement in NEAR:
+                direct.execute(statement)
+
+
+def _sqlstates(frames: list[wire.Frame]) -> list[str]:
+    return [error["C"] for error in wire.errors(frames)]
 
 
 def test_masks_in_odd_pieces(gateway: Gateway) -> None:
