@@ -151,7 +151,8 @@ class KillSessions(Frozen, frozen=True, kw_only=True, tag="kill"):
 
 
 class CancelKey(Frozen, frozen=True, kw_only=True, tag="cancel"):
-    """Both ways: a CancelRequest that belongs to another worker; `done` comes back from it when it has been handled."""
+    """Both ways: a CancelRequest whose key this worker does not know. Every other worker answers with `done` (when the
+    cancel has taken effect, or at once if the key is not its own); the supervisor passes the last of them on."""
 
     pid: int
     secret: bytes

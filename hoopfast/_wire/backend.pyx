@@ -17,6 +17,17 @@ cdef const uint8_t* error_field(const uint8_t* p, size_t total, uint8_t code, si
     return NULL
 
 
+cdef const char* AMBIGUOUS[8]
+AMBIGUOUS[0] = "SJIS"
+AMBIGUOUS[1] = "SHIFT_JIS_2004"
+AMBIGUOUS[2] = "BIG5"
+AMBIGUOUS[3] = "GBK"
+AMBIGUOUS[4] = "UHC"
+AMBIGUOUS[5] = "GB18030"
+AMBIGUOUS[6] = "JOHAB"
+AMBIGUOUS[7] = NULL
+
+
 cdef bint harmless_class(const uint8_t* c) noexcept nogil:
     """SQLSTATE classes whose messages name objects and states, never values of rows."""
     cdef const char* classes = "425755405308252634350A3D3F"
@@ -275,22 +286,40 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
     return 0
 
 
+cdef bint ambiguous_encoding(const uint8_t* name, size_t n) noexcept nogil:
+    """Client encodings in which an ASCII byte may be the second half of a character."""
+    cdef const char** each = &AMBIGUOUS[0]
+    while each[0] != NULL:
+        if strlen(each[0]) == n and memcmp(each[0], name, n) == 0:
+            return True
+        each += 1
+    return False
+
+
 cdef int back_parameter(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
-    """ParameterStatus. In masked sessions the lexer's settings are pinned: server and gateway must agree on literals."""
+    """ParameterStatus. Server and gateway must agree on where a literal ends, or a rule or a mask could be talked past:
+    standard_conforming_strings stays on and client_encoding ASCII-safe; UTF8 where columns are masked."""
     cdef const uint8_t* name_nul = cstring_end(p + 5, p + total)
     cdef const uint8_t* value
+    cdef const uint8_t* value_nul
     cdef size_t n
+    cdef bint reads = True
     if name_nul == NULL:
         return -1
     value = name_nul + 1
-    n = p + total - value
-    if context_masked(s.ctx):
-        if name_nul - p - 5 == 27 and memcmp(p + 5, b"standard_conforming_strings", 27) == 0 and (
-                n != 3 or memcmp(value, b"on", 3) != 0):
-            return -1
-        if name_nul - p - 5 == 15 and memcmp(p + 5, b"client_encoding", 15) == 0 and (
-                n != 5 or memcmp(value, b"UTF8", 5) != 0):
-            return -1
+    value_nul = cstring_end(value, p + total)
+    if value_nul == NULL:
+        return -1
+    n = value_nul - value
+    if name_nul - p - 5 == 27 and memcmp(p + 5, b"standard_conforming_strings", 27) == 0:
+        reads = n == 2 and memcmp(value, b"on", 2) == 0
+    elif name_nul - p - 5 == 15 and memcmp(p + 5, b"client_encoding", 15) == 0:
+        reads = not ambiguous_encoding(value, n) and (
+            not context_masked(s.ctx) or (n == 4 and memcmp(value, b"UTF8", 4) == 0))
+    if not reads:
+        end_session(r, s, "0A000", "the gateway reads SQL with standard_conforming_strings on and an ASCII-safe "
+                    "client_encoding (UTF8 where columns are masked): this session was ended", "protocol")
+        return 0
     to_client(r, s, p, total)
     return 0
 

@@ -38,13 +38,19 @@ TOO_COMPLEX = "the statement is nested too deeply to be analysed"
 SIMPLIFY = "Split the statement, or write long chains of operators as IN (...) or ANY (...)."
 
 
-def decode(raw: bytes) -> str:
-    """The text of a client message. Raises Unparsable 54000 (too long) and 22021 (not UTF-8, or a NUL inside)."""
+def decode(raw: bytes, *, any_encoding: bool = False) -> str:
+    """The text of a client message. Raises Unparsable 54000 (too long) and 22021 (not UTF-8, or a NUL inside).
+
+    `any_encoding`: text that is not UTF-8 is read byte by byte as Latin-1. That shows the same tokens as any encoding in
+    which ASCII bytes stand for themselves (the others are refused at login), but not the same names.
+    """
     if len(raw) > limits.STATEMENT_MAX_BYTES:
         raise Unparsable("54000", f"the statement is longer than {limits.STATEMENT_MAX_BYTES} bytes")
     try:
         sql = raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        if any_encoding:
+            return decode(raw.decode("latin-1").encode())
         raise Unparsable("22021", f"the statement is not valid UTF-8 at byte {error.start}") from None
     if "\0" in sql:
         raise Unparsable("22021", "the statement holds a NUL byte", sql.index("\0") + 1)

@@ -1,7 +1,7 @@
 """Cancel keys of our own, and cancel requests to the servers behind them.
 
 The front issues a key per session (`CancelKeys`), looks incoming CancelRequests up in it, and calls `Canceller.cancel`
-when the relay has found a statement in flight. A key names its worker, so any worker can route one that is not its own.
+when the relay has found a statement in flight. A key that this worker does not know may be another's: it is passed on.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from hoopfast.protocol import messages
 
 log = logging.getLogger(__name__)
 
-SLOT_BITS: Final = 22
-SLOTS_MAX: Final = 1 << SLOT_BITS
-WORKERS_MAX: Final = 1 << (31 - SLOT_BITS)          # a pid stays positive in clients that read it as int32
 SECRET_BYTES: Final = {0: 4, 2: 32}                 # by protocol minor: a 3.0 client must never get a longer key
 _NOBODY: Final = secrets.token_bytes(32)
 
@@ -33,40 +30,35 @@ class Key(NamedTuple):
 
 
 class CancelKeys:
-    """The keys of one worker's sessions. Slots are reused oldest first, so that a late key rarely meets a live slot."""
+    """The keys of one worker's sessions: the server's own process id, with a secret that only this gateway knows.
 
-    def __init__(self, worker: int) -> None:
-        if not 0 <= worker < WORKERS_MAX:
-            raise ValueError(f"worker number {worker} does not fit into a cancel key")
-        self._worker = worker
-        self._keys: dict[int, tuple[bytes, int]] = {}           # pid -> (secret, session)
-        self._next = 0
+    The pid is the true one because clients compare it: with NOTIFY's sender, in pg_terminate_backend, in pg_stat_activity.
+    Two servers may use the same pid, so it may stand for several sessions.
+    """
 
-    def issue(self, session: int, minor: int) -> Key:
-        """A key for `session`, of the length its protocol allows."""
-        if len(self._keys) >= SLOTS_MAX - 1:
-            raise GatewayError("no cancel key is free")
-        while True:
-            self._next = self._next % (SLOTS_MAX - 1) + 1       # 1..SLOTS_MAX-1: pid 0 means "none" to some clients
-            pid = self._worker << SLOT_BITS | self._next
-            if pid not in self._keys:
-                break
-        secret = secrets.token_bytes(SECRET_BYTES[minor])
-        self._keys[pid] = (secret, session)
-        return Key(pid, secret)
+    def __init__(self) -> None:
+        self._keys: dict[int, dict[bytes, int]] = {}            # pid -> secret -> session
 
-    def release(self, pid: int) -> None:
-        self._keys.pop(pid, None)
+    def issue(self, session: int, minor: int, pid: int) -> Key:
+        """A key for `session`, of the length its protocol allows. `pid` 0 (the server gave none): one is made up."""
+        pid = pid or secrets.randbelow((1 << 31) - 1) + 1
+        key = Key(pid, secrets.token_bytes(SECRET_BYTES[minor]))
+        self._keys.setdefault(pid, {})[key.secret] = session
+        return key
 
-    def is_ours(self, pid: int) -> bool:
-        """Whether this worker issued the key; otherwise the supervisor routes it."""
-        return pid >> SLOT_BITS == self._worker
+    def release(self, key: Key) -> None:
+        sessions = self._keys.get(key.pid, {})
+        sessions.pop(key.secret, None)
+        if not sessions:
+            self._keys.pop(key.pid, None)
 
     def find(self, pid: int, secret: bytes) -> int | None:
         """The session of a key, or None. Takes the same time for an unknown pid and a wrong secret."""
-        expected, session = self._keys.get(pid, (_NOBODY, 0))
-        fits = hmac.compare_digest(expected, secret)
-        return session if fits and session else None
+        found = None
+        for expected, session in self._keys.get(pid, {_NOBODY: 0}).items():
+            if hmac.compare_digest(expected, secret) and session:
+                found = session
+        return found
 
 
 class Canceller:

@@ -35,6 +35,10 @@ def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> d
     encoding = _folded(settings.get("client_encoding", ""))
     if encoding in _AMBIGUOUS:
         raise _refused("client_encoding", settings["client_encoding"], "Use client_encoding UTF8.")
+    # Rules and masks alike need to know where a literal ends.
+    if not _is_on(settings.get("standard_conforming_strings", "on")):
+        raise _refused("standard_conforming_strings", "off", "The gateway reads SQL with it on: use E'...' for escapes.")
+    settings["standard_conforming_strings"] = "on"
     if not masked:
         return settings
     # SQL_ASCII is what a client without a locale sends: it asks for nothing in particular.
@@ -44,9 +48,6 @@ def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> d
             "Columns are masked for you here, which needs UTF8: set PGCLIENTENCODING=UTF8.",
         )
     settings["client_encoding"] = "UTF8"
-    if not _is_on(settings.get("standard_conforming_strings", "on")):
-        raise _refused("standard_conforming_strings", "off", "Columns are masked for you here, which needs it on.")
-    settings["standard_conforming_strings"] = "on"
     for name in _REVEALING:
         if _is_on(settings.get(name, "off")):
             raise _refused(name, "on", "Columns are masked for you here; this setting prints what they hold.")

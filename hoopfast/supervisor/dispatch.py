@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from hoopfast import model
+from hoopfast import limits, model
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
 from hoopfast.supervisor.processes import Pool, Worker
@@ -65,6 +65,7 @@ class Dispatch:
         self._update = update
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cancels: dict[tuple[int, bytes], tuple[Worker, int]] = {}     # key -> who asked, answers still missing
         # One thread: "opened" must reach the store before "closed".
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sessions")
         self._handlers: dict[type[Any], Callable[[Worker, Any], None]] = {
@@ -223,9 +224,25 @@ class Dispatch:
         worker.send(update)
 
     def _cancel_key(self, worker: Worker, key: model.CancelKey) -> None:
-        for other in self.pool.workers.values():
-            if other is not worker:
-                other.send(key)
+        """Ask all other workers; tell the asker when the last of them has answered."""
+        name = (key.pid, key.secret)
+        if key.done:
+            asker, left = self._cancels.get(name, (None, 0))
+            if asker is not None and left > 1:
+                self._cancels[name] = (asker, left - 1)
+            elif asker is not None:
+                del self._cancels[name]
+                asker.send(key)
+            return
+        others = [other for other in self.pool.workers.values() if other is not worker]
+        if not others:
+            worker.send(model.CancelKey(pid=key.pid, secret=key.secret, done=True))
+            return
+        if len(self._cancels) >= limits.CANCELS_ASKED_MAX:
+            self._cancels.pop(next(iter(self._cancels)))     # its worker died, or its asker has long given up
+        self._cancels[name] = (worker, len(others))
+        for other in others:
+            other.send(key)
 
     # ------------------------------------------------------------ in the background
 

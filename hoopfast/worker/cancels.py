@@ -44,18 +44,18 @@ class Cancels:
         session = self._keys.find(pid, secret)
         if session is not None:
             await self._cancel(session)
-        elif not self._keys.is_ours(pid):
+        else:
             await self._ask_elsewhere(model.CancelKey(pid=pid, secret=secret))
 
     async def asked_elsewhere(self, key: model.CancelKey) -> None:
-        """A key of ours that came to another worker. A wrong one is answered as well, so that it tells nothing."""
+        """A key that came to another worker. The supervisor waits for every worker's answer, found or not."""
         session = self._keys.find(key.pid, key.secret)
         if session is not None:
             await self._cancel(session)
         self._tell(model.CancelKey(pid=key.pid, secret=key.secret, done=True))
 
     def handled_elsewhere(self, key: model.CancelKey) -> None:
-        """The other worker is done with a key that we passed on."""
+        """The other workers are done with a key that we passed on."""
         _wake(self._elsewhere.get(model.CancelKey(pid=key.pid, secret=key.secret)))
 
     async def upstream(self, session: Session) -> None:

@@ -80,7 +80,7 @@ class Front:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._ids = SessionIds(worker)
-        self._keys = CancelKeys(worker)
+        self._keys = CancelKeys()
         self._cancels = Cancels(self._keys, self.sessions, relay, desk, send)
         self._requests = itertools.count(1)
         self._auth: dict[int, asyncio.Future[model.AuthReply]] = {}
@@ -131,11 +131,11 @@ class Front:
     def next_session(self) -> int:
         return self._ids.next(self._clock())
 
-    def issue_key(self, session: int, minor: int) -> Key:
-        return self._keys.issue(session, minor)
+    def issue_key(self, session: int, minor: int, pid: int) -> Key:
+        return self._keys.issue(session, minor, pid)
 
-    def release_key(self, pid: int) -> None:
-        self._keys.release(pid)
+    def release_key(self, key: Key) -> None:
+        self._keys.release(key)
 
     async def cancel_key(self, pid: int, secret: bytes) -> None:
         await self._cancels.asked(pid, secret)
@@ -199,7 +199,7 @@ class Front:
             case model.CancelKey():
                 if message.done:
                     self._cancels.handled_elsewhere(message)
-                elif self._keys.is_ours(message.pid):
+                else:
                     self._spawn(self._cancels.asked_elsewhere(message), "a cancel")
             case model.Ping():
                 self.tell(model.Pong(number=message.number, sessions=len(self.sessions)))
@@ -385,7 +385,7 @@ class Front:
         session = self.sessions.pop(number, None)
         if session is None:
             return
-        self._keys.release(session.key.pid)
+        self._keys.release(session.key)
         for key in [key for key in self._verdicts if key[0] == number]:
             self._verdicts.pop(key).cancel()
         self._desk.session_closed(session)

@@ -47,8 +47,8 @@ class Desk(Protocol):
     async def cancel_key(self, pid: int, secret: bytes) -> None: ...
     def context_for(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any: ...
     def next_session(self) -> int: ...
-    def issue_key(self, session: int, minor: int) -> Key: ...
-    def release_key(self, pid: int) -> None: ...
+    def issue_key(self, session: int, minor: int, pid: int) -> Key: ...
+    def release_key(self, key: Key) -> None: ...
     def next_request(self) -> int: ...
     def adopt(self, session: Session, **legs: Any) -> None: ...
     def tell(self, message: Any) -> None: ...
@@ -242,7 +242,7 @@ class Login:
         target = self._plan.config.connections[request.database].upstream
         now = time.time()
         number = self._desk.next_session()
-        key = self._desk.issue_key(number, request.minor)
+        key = self._desk.issue_key(number, request.minor, login.pid)
         opened = model.SessionOpened(
             session=number, identity=identity, connection=request.database, database=target.database, role=target.user,
             peer=self._peer, application=request.parameters.get("application_name", ""),
@@ -260,12 +260,12 @@ class Login:
             owned.append(client_fd)
             self._desk.adopt(
                 session, client_fd=client_fd, client_tls=client_tls, upstream_fd=login.fd, upstream_tls=login.tls,
-                start_record=start_record(opened), to_client=_welcome(login, key, demo=demo),
-                from_client=leftover,
+                start_record=start_record(opened),
+                to_client=_welcome(login, key, opened.application, demo=demo), from_client=leftover,
                 from_upstream=login.leftover, status=login.status,
             )
         except BaseException:
-            self._desk.release_key(key.pid)
+            self._desk.release_key(key)
             raise
         owned.clear()
         self._desk.tell(opened)
@@ -299,13 +299,15 @@ def is_local(peer: str) -> bool:
     return units.is_loopback(host.removeprefix("::ffff:"))
 
 
-def _welcome(login: upstream.UpstreamLogin, key: Key, *, demo: bool) -> bytes:
+def _welcome(login: upstream.UpstreamLogin, key: Key, application: str, *, demo: bool) -> bytes:
+    """What the client gets when both legs are ready. It sees its own application_name; the server has the person's."""
     parts = [messages.authentication_ok()]
     if demo:
         # Nobody may take the development issuer's people for proven ones: every session says so.
         parts.append(messages.notice_response(
             "WARNING", "01000", "this is a hoopfast demo: anybody on this machine can sign in as anybody"))
-    parts += [messages.parameter_status(name, value) for name, value in login.parameters.items()]
+    shown = login.parameters | ({"application_name": application} if "application_name" in login.parameters else {})
+    parts += [messages.parameter_status(name, value) for name, value in shown.items()]
     parts += [messages.backend_key_data(key.pid, key.secret), messages.ready_for_query(login.status)]
     return b"".join(parts)
 

@@ -157,7 +157,7 @@ class VerdictDesk:
     async def _judge(self, work: Work, raw: bytes) -> Pass:
         if work.kind == "F":
             return self._function_call(work)
-        work.text = decode(raw)
+        work.text = decode(raw, any_encoding=work.session.context.closure is None)
         work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
         for _ in range(REJUDGE_MAX):
             context: Context = work.session.context

@@ -508,28 +508,20 @@ def test_cancels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert most <= 3
 
 
-def test_keys_name_their_worker_and_fit_the_protocol() -> None:
-    keys, others = CancelKeys(3), CancelKeys(4)
-    old, new = keys.issue(100, 0), keys.issue(200, 2)
+def test_keys_have_the_servers_pid_and_fit_the_protocol() -> None:
+    keys = CancelKeys()
+    old, new = keys.issue(100, 0, 4711), keys.issue(200, 2, 4711)
     assert (len(old.secret), len(new.secret)) == (4, 32)
-    assert 0 < old.pid < 1 << 31
-    assert old.pid != new.pid
-    assert keys.is_ours(old.pid)
-    assert not others.is_ours(old.pid)
+    assert old.pid == new.pid == 4711
     assert keys.find(*old) == 100
     assert keys.find(*new) == 200
-    for pid, secret in [(old.pid, b"\0\0\0\0"), (old.pid, new.secret), (new.pid, old.secret), (0, b"abcd"), (1, b"")]:
+    for pid, secret in [(4711, b"\0\0\0\0"), (4712, new.secret), (4711, old.secret + b"x"), (0, b"abcd"), (1, b"")]:
         assert keys.find(pid, secret) is None
-    keys.release(old.pid)
+    keys.release(old)
     assert keys.find(*old) is None
-    with pytest.raises(ValueError):
-        CancelKeys(512)
+    assert keys.find(*new) == 200
 
 
-def test_keys_of_worker_zero_are_not_zero_and_slots_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoopfast.net.cancel.SLOTS_MAX", 4)
-    keys = CancelKeys(0)
-    issued = [keys.issue(n + 1, 0) for n in range(3)]
-    assert sorted(key.pid for key in issued) == [1, 2, 3]
-    keys.release(issued[1].pid)
-    assert keys.issue(9, 0).pid == issued[1].pid
+def test_a_server_without_keys_gets_one_made_up() -> None:
+    key = CancelKeys().issue(1, 0, 0)
+    assert 0 < key.pid < 1 << 31

@@ -21,10 +21,15 @@ def test_application_name(person: str, client: str, name: str) -> None:
 
 
 def test_without_masks_settings_pass() -> None:
-    client = {"client_encoding": "LATIN1", "standard_conforming_strings": "off", "search_path": ""}
+    client = {"client_encoding": "LATIN1", "search_path": ""}
     got = upstream_settings(client, "ana", masked=False)
-    assert got == client | {"application_name": "ana"}
+    assert got == client | {"application_name": "ana", "standard_conforming_strings": "on"}
     assert "application_name" not in client
+
+
+def test_literals_end_where_the_gateway_thinks_they_do() -> None:
+    with pytest.raises(ClientFault):
+        upstream_settings({"standard_conforming_strings": "off"}, "ana", masked=False)
 
 
 def test_with_masks_they_are_pinned() -> None:
