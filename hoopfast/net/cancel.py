@@ -32,7 +32,7 @@ class Key(NamedTuple):
 class CancelKeys:
     """The keys of one worker's sessions: the server's own process id, with a secret that only this gateway knows.
 
-    The pid is the true one because clients compare it: with NOTIFY's sender, in pg_terminate_backend, in pg_stat_activity.
+    The pid is the true one because clients use it: as NOTIFY's sender, for pg_terminate_backend, in pg_stat_activity.
     Two servers may use the same pid, so it may stand for several sessions.
     """
 

@@ -37,7 +37,7 @@ def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> d
         raise _refused("client_encoding", settings["client_encoding"], "Use client_encoding UTF8.")
     # Rules and masks alike need to know where a literal ends.
     if not _is_on(settings.get("standard_conforming_strings", "on")):
-        raise _refused("standard_conforming_strings", "off", "The gateway reads SQL with it on: use E'...' for escapes.")
+        raise _refused("standard_conforming_strings", "off", "Use E'...' for escapes.")
     settings["standard_conforming_strings"] = "on"
     if not masked:
         return settings
