@@ -26,6 +26,7 @@ from hoopfast.console.oidc import FLOW_S, SignIn, Verify
 from hoopfast.console.render import HEADERS, render
 from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, Principal, Refused, principal_of
 from hoopfast.errors import ClientFault
+from hoopfast.model import Identity
 
 log = logging.getLogger("hoopfast.console")
 
@@ -170,9 +171,13 @@ class Console:
             return self._signin_page(target, fault.message, fault.hint, 401)
         except Refused as refused:
             return self._signin_page(target, refused.message, refused.hint, refused.status)
+        return self._admit(request, identity, RedirectResponse(target, 303, HEADERS), target)
+
+    def _admit(self, request: Request, identity: Identity, response: Response, target: str) -> Response:
+        """Sign the person in with this response, if they have any business here."""
         if not principal_of(identity, self._config().admin).roles:
+            log.info("%s was not let into the console: no role", identity.user)
             return self._signin_page(target, f"{identity.user} has no role here", "Roles come from groups.", 403)
-        response = RedirectResponse(target, 303, HEADERS)
         self.cookies.sign_in(request, response, identity)
         log.info("%s signed in to the console", identity.user)
         return response
@@ -207,8 +212,7 @@ class Console:
         # A page, not a redirect: on a redirect chain that began elsewhere, browsers hold the strict cookie back.
         response = render("onward", target=safe_next(target))
         response.delete_cookie(FLOW_COOKIE, path="/signin")
-        self.cookies.sign_in(request, response, identity)
-        return response
+        return self._admit(request, identity, response, target)
 
     async def signout(self, request: Request) -> Response:
         response = RedirectResponse("/signin", 303, HEADERS)

@@ -453,6 +453,20 @@ def test_sign_in_with_the_provider() -> None:
     run(scenario, transport=httpx.MockTransport(provider))
 
 
+def test_the_provider_does_not_let_in_who_has_no_role() -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        bench.config = Config(admin=Admin(), identity=(ISSUER,))        # the token's group gives no role now
+        query = await begun(bench, provider)
+        answer = await bench.http.get(f"/signin/callback?state={query['state']}&code=abc")
+        assert answer.status_code == 403
+        assert "has no role here" in answer.text
+        assert "hoopfast" not in bench.http.cookies
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
 @pytest.mark.parametrize("spoil", ["state", "cookie", "nonce", "issuer", "late", "error"])
 def test_a_spoiled_sign_in_signs_nobody_in(spoil: str) -> None:
     provider = Provider()
