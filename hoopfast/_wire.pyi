@@ -1,7 +1,7 @@
 """The compiled core, as Python sees it. Shapes and hazards are described in docs/architecture.md."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 BUILD: str  # "release" | "debug" | "sanitize"
 VOCABULARY: dict[str, int]  # the core's own copy of the numbers in hoopfast.model
@@ -152,3 +152,38 @@ def copy_mask(
 def crc32c(data: bytes) -> int: ...
 def scan_frames(data: bytes, *, frontend: bool, limit: int = 1 << 30) -> tuple[list[tuple[int, int, int]], int]:
     """(type, offset, length) of every whole frame and how many bytes they cover; ValueError on a length that cannot be."""
+
+OUTCOME_TEXTS: tuple[str, ...]  # "running", "complete", ...; the place in here is the code in the audit store
+
+class Finished:
+    """A statement and how it ended, made by Decoder only. audit.builder.as_event makes a struct of it."""
+
+    def line(self) -> bytes: ...                                        # JSON, as audit.events.encode of the event
+
+class Decoder:
+    """The records of one worker process to events: what the shipper spends its time on. `slow` is audit.builder.Rare,
+    which is asked for everything rare, and whose FAULTS are reported as damage.
+    """
+
+    out: list[Any]                                                      # Finished, and events that `slow` made
+    joining: bool                                                       # a divided record waits for its end
+    def __init__(self, slow: Any) -> None: ...
+    def segment(self) -> None: ...                                      # what follows is of the next segment
+    def read(self, data: bytes, offset: int, base: int, size: int, limit: int) -> tuple[int, int, int, int]:
+        """Offsets as in audit.segments.read_segment. (records, next offset, why it ended, bytes wanted): see
+        audit.builder.Progress; stops at damage without taking it."""
+    def take(self, kind: int, session: int, seq: int, wall: int, payload: bytes, offset: int) -> None: ...
+    def flush(self, wall: int) -> None: ...                             # ends everything that is open
+    def running(self, before: int) -> list[bytes]: ...                  # JSON lines of open statements
+    @property
+    def open_sessions(self) -> int: ...
+    def state(self) -> tuple[list[bytes], list[tuple[int, int]], list[tuple[Any, ...]]]: ...
+    def load(
+        self, definitions: list[bytes], known: Sequence[tuple[int, int]], sessions: Sequence[tuple[Any, ...]], joining: bool
+    ) -> None: ...
+
+def json_lines(items: list[Any], encode: Callable[[Any], bytes]) -> bytes:
+    """One line each; `encode` is asked for what is no Finished."""
+
+def store_rows(items: list[Any], sessions: dict[Any, int], definitions: dict[Any, int], store: Any) -> list[Any]:
+    """The columns of audit.sinks.sqlite's events, one row after the other. `store` has session, definition, row, mark."""

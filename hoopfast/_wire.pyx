@@ -25,3 +25,6 @@ include "_wire/turn.pyx"         # one session's turn, and its end
 include "_wire/commands.pyx"     # what the front asks
 include "_wire/loop.pyx"         # the epoll thread
 include "_wire/api.pyx"          # Relay, as Python sees it
+include "_wire/trailjson.pyx"    # JSON of the audit trail
+include "_wire/decode.pyx"       # the journal read back: records -> finished statements
+include "_wire/trail.pyx"        # finished statements -> JSON lines, rows of the audit store

@@ -1,22 +1,22 @@
-"""Records of one worker process, in order, to events: joins intents with their outcomes. Pure.
+"""Records of one worker process, in order, to events: the rare half. Pure.
 
-The shipper owns one EventBuilder per worker process and sink group. Its whole state can be taken out and put back
-(`snapshot`, `restore`), so segments need not be kept for sessions and statements that are still open.
+Joining intents with their outcomes, which happens for every statement, is the core's Decoder. It comes here for what is
+rare or belongs to the schema: sessions, definitions, notes, errors, damage, divided records, values that only typed.py
+understands. The shipper owns one EventBuilder per worker process and sink group. Its whole state can be taken out and
+put back (`snapshot`, `restore`), so segments need not be kept for sessions and statements that are still open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from struct import Struct, error
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from struct import Struct, error, pack, unpack
+from typing import Any, NamedTuple
 
 import msgspec
 
+from hoopfast._wire import Decoder, Finished
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
-    OUTCOMES,
-    RUNNING,
-    UNKNOWN,
     Event,
     Gateway,
     Header,
@@ -25,13 +25,12 @@ from hoopfast.audit.events import (
     SessionEnd,
     SessionStart,
     Statement,
+    decode,
     decode_label,
     utc,
 )
-from hoopfast.audit.segments import KIND_DAMAGED, Joiner, Record
+from hoopfast.audit.segments import Joiner, Record
 from hoopfast.audit.typed import (
-    Bind,
-    Value,
     decode_error,
     decode_parameters,
     decode_results,
@@ -39,32 +38,18 @@ from hoopfast.audit.typed import (
     parse_function_call,
     type_oids,
 )
-from hoopfast.model import (
-    KIND_BIND,
-    KIND_EXECUTE,
-    KIND_FUNCTION,
-    KIND_NOTE,
-    KIND_OUTCOME,
-    KIND_PARSE,
-    KIND_QUERY,
-    KIND_RESULT,
-    KIND_SESSION_END,
-    KIND_SESSION_START,
-    KIND_STATEMENT,
-)
 
-PORTALS_MAX = 256                       # per session; a client may name portals for ever and Close is not journalled
-PARSES_MAX = 1024                       # per session; a Parse that succeeds is never heard of again
-RESULTS_MAX_BYTES = 16 << 20            # of one statement, whatever the relay captured: an event must fit in memory
+READ_LIMIT, READ_END, READ_SEALED, READ_SHORT, READ_DAMAGED = range(5)      # Decoder.read: why it came back
 
-_U64 = Struct("<Q").unpack_from
+Item = Event | Finished
+
 _U32 = Struct("<I").unpack_from
-_EXECUTE = Struct("<QQI").unpack_from
-_OUTCOME = Struct("<QQQQqccH").unpack_from
-_OUTCOME_BYTES = 44
+_json = msgspec.json.Encoder()
+_pack = msgspec.msgpack.Encoder()
+_header = msgspec.json.Decoder(Header)
 
 
-class Definition(msgspec.Struct):
+class Definition(msgspec.Struct, frozen=True):
     """A statement text with its verdict; shared by all events that ran it."""
 
     sql: str
@@ -72,51 +57,35 @@ class Definition(msgspec.Struct):
     label: Label
 
 
-class Bound(msgspec.Struct, gc=False):
-    """A portal's Bind: decoded when it is executed, because most of a batch's portals are executed just once."""
+class Progress(NamedTuple):
+    """How far one EventBuilder.read came; `state` is one of READ_*."""
 
-    seq: int
-    wall: int
-    definition: Definition
-    body: bytes
-    bind: Bind | None = None
-    parameters: tuple[Value, ...] | None = None
+    taken: int                          # records
+    next_offset: int                    # where to go on
+    state: int
+    wanted: int                         # READ_SHORT: bytes that the record at next_offset needs
 
 
-class Intent(msgspec.Struct, gc=False):
-    """A statement that has no outcome yet."""
-
-    kind: str
-    seq: int
-    wall: int
-    definition: Definition
-    name: str = ""
-    portal: str = ""
-    row_limit: int = 0
-    parameters: tuple[Value, ...] | None = None
-    result_formats: tuple[int, ...] = ()
-    frames: list[bytes] = []
-    captured: int = 0
+Call = tuple[int, tuple[int, ...], tuple[bytes | None, ...]]                  # parse_function_call
+_Bound = tuple[int, int, int, bytes]
+_Intent = tuple[int, int, int, int, int, bytes, bytes, bytes | None, bytes, list[bytes]]
 
 
-class Session(msgspec.Struct):
-    id: str
-    header: Header
-    open: dict[int, Intent] = {}
-    parses: dict[int, Intent] = {}
-    portals: dict[str, Bound] = {}
+class _State(msgspec.Struct, array_like=True):
+    """What Decoder.state returns, and the open record of the joiner."""
 
-
-class _State(msgspec.Struct):
-    sessions: dict[int, Session]
-    definitions: dict[int, Definition]
+    definitions: list[bytes]
+    known: list[tuple[int, int]]
+    sessions: list[tuple[int, bytes, list[_Bound], list[_Intent]]]
     joiner: tuple[Record, list[bytes]] | None
 
 
-_NOWHERE = Definition("", (), Label())
-_header = msgspec.json.Decoder(Header)
-_pack = msgspec.msgpack.Encoder()
 _unpack = msgspec.msgpack.Decoder(_State)
+
+
+def as_event(item: Item) -> Event:
+    """The struct of the schema, for whoever wants to look into it."""
+    return decode(item.line()) if isinstance(item, Finished) else item
 
 
 class EventBuilder:
@@ -126,281 +95,185 @@ class EventBuilder:
     """
 
     def __init__(self, worker: int, boot: int = 0) -> None:
-        self._worker = worker
-        self._boot = boot
-        self._sessions: dict[int, Session] = {}
-        self._definitions: dict[int, Definition] = {}
-        self._joiner = Joiner()
-        self._out: list[Event] = []
-        self._segment = 0
-        self.damaged = 0                # records that could not be read, ever
-
-    # ------------------------------------------------------------ input
+        self._worker, self._boot = worker, boot
+        self._rare = Rare(worker, boot)
+        self._core = Decoder(self._rare)
+        self._rare.core = self._core
 
     def segment(self, number: int) -> None:
         """The records that follow are of this segment (it names damage in events)."""
-        self._segment = number
+        self._rare.segment = number
         # A definition stands in every segment that uses it, before its first use.
-        if self._joiner.idle:
-            self._definitions.clear()
+        self._core.segment()
 
-    def feed(self, records: Iterable[Record]) -> list[Event]:
+    def read(self, into: list[Item], data: bytes, offset: int, *, base: int, size: int, limit: int) -> Progress:
+        """As segments.read_segment, but the events are added to `into`, and damage is left to the caller."""
+        progress = Progress(*self._core.read(data, offset, base, size, limit))
+        into += self._taken()
+        return progress
+
+    def feed(self, records: Iterable[Record]) -> list[Item]:
         """The events that these records complete, in order."""
-        self._out = []
-        take, joiner, idle = self._take, self._joiner, self._joiner.idle
         for record in records:
-            if idle and not record.flags:
-                take(record)
-                continue
-            for whole in joiner.feed(record):
-                take(whole)
-            idle = joiner.idle
-        return self._out
-
-    def _take(self, record: Record) -> None:
-        try:
-            handler = self._HANDLERS.get(record.kind)
-            if handler is None:
-                self._damage(record, f"a record of kind {record.kind} is not known")
+            if self._rare.joiner.idle and not record.flags:
+                self._rare.take(record)
             else:
-                handler(self, record)
-        except (error, ValueError, IndexError, msgspec.MsgspecError) as failure:
-            self._damage(record, f"a record of kind {record.kind} cannot be decoded: {failure}")
+                self._core.joining = self._rare.divided(
+                    record.kind, record.flags, record.session, record.sequence, record.wall, record.mono,
+                    record.payload, record.offset,
+                )
+        return self._taken()
 
-    def flush(self, wall: int) -> list[Event]:
+    def flush(self, wall: int) -> list[Item]:
         """The worker is gone: what is open ends here, statements as "unknown", sessions as "gateway"."""
-        self._out = []
-        for record in self._joiner.abandon():
-            self._take(record)
-        for number in list(self._sessions):
-            self._end(number, 0, wall, "gateway")
-        return self._out
+        for record in self._rare.joiner.abandon():
+            self._rare.take(record)
+        self._core.joining = False
+        self._core.flush(wall)
+        return self._taken()
 
     def running(self, older_than: int) -> list[Statement]:
         """Statements without outcome whose intent was written before this wall clock (ns)."""
-        return [
-            self._statement(session, intent, RUNNING)
-            for session in self._sessions.values()
-            for intent in session.open.values()
-            if intent.wall < older_than
-        ]
+        return [event for event in map(decode, self._core.running(older_than)) if isinstance(event, Statement)]
 
     @property
     def open_sessions(self) -> int:
-        return len(self._sessions)
+        return self._core.open_sessions
 
-    # ------------------------------------------------------------ state
+    @property
+    def damaged(self) -> int:
+        """Records that could not be read, ever."""
+        return self._rare.damaged
 
     def snapshot(self) -> bytes:
-        return _pack.encode(_State(self._sessions, self._definitions, self._joiner.snapshot()))
+        return _pack.encode(_State(*self._core.state(), self._rare.joiner.snapshot()))
 
     def restore(self, state: bytes) -> None:
-        """Raises msgspec.ValidationError when it is not a snapshot of this version."""
+        """Raises msgspec.MsgspecError when it is not a snapshot of this version."""
         taken = _unpack.decode(state)
-        self._sessions, self._definitions = taken.sessions, taken.definitions
-        self._joiner.restore(taken.joiner)
+        self._rare.joiner.restore(taken.joiner)
+        try:
+            self._core.load(taken.definitions, taken.known, taken.sessions, not self._rare.joiner.idle)
+        except (*Rare.FAULTS, OverflowError) as failure:
+            raise msgspec.ValidationError(f"not a snapshot: {failure}") from failure
 
     def clone(self) -> EventBuilder:
         """A second one in the same state, which shares nothing with this one."""
         other = EventBuilder(self._worker, self._boot)
         other.restore(self.snapshot())
-        other._segment = self._segment
+        other._rare.segment = self._rare.segment
         return other
+
+    def _taken(self) -> list[Item]:
+        taken, self._core.out = self._core.out, []
+        return taken
+
+
+class Rare:
+    """What the Decoder asks for. Times are wall clocks in ns; bytes returned are JSON unless said otherwise."""
+
+    FAULTS = (error, ValueError, IndexError, msgspec.MsgspecError)      # a record that says this is reported, not fatal
+
+    core: Decoder
+
+    def __init__(self, worker: int, boot: int) -> None:
+        self.segment = 0
+        self.damaged = 0
+        self.joiner = Joiner()
+        self._worker, self._boot = worker, boot
 
     # ------------------------------------------------------------ records
 
-    def _on_start(self, r: Record) -> None:
-        header = _header.decode(r.payload)
-        session = Session(f"{r.session:016x}", header)
-        self._sessions[r.session] = session
-        self._out.append(SessionStart(
-            seq=r.sequence, at=utc(r.wall), role=header.role, credential=header.credential, tls=header.tls,
-            worker=self._worker, **_who(session),
-        ))
+    def divided(
+        self, kind: int, flags: int, session: int, seq: int, wall: int, mono: int, payload: bytes, offset: int,
+    ) -> bool:
+        """A piece of a record, or what came instead; whether a piece is still missing."""
+        for whole in self.joiner.feed(Record(kind, flags, session, seq, wall, mono, payload, offset)):
+            self.take(whole)
+        return not self.joiner.idle
 
-    def _on_statement(self, r: Record) -> None:
-        payload = r.payload
-        (number,), (n,) = _U64(payload, 0), _U32(payload, 8)
+    def take(self, r: Record) -> None:
+        self.core.take(r.kind, r.session, r.sequence, r.wall, r.payload, r.offset)
+
+    def define(self, payload: bytes) -> tuple[Definition, bytes, bytes, bytes]:
+        """A KIND_STATEMENT record: itself, its types as in Parse, its SQL, and a Statement from types to outcome."""
+        (n,) = _U32(payload, 8)
         label = decode_label(payload[12 : 12 + n]) if n else Label()
         (m,) = _U32(payload, 12 + n)
         at = 16 + n
         if at + m > len(payload):
             raise ValueError("its parts are longer than the record")
-        sql = payload[at + m :].decode("utf-8", "replace")
-        self._definitions[number] = Definition(sql, type_oids(payload[at : at + m]), label)
+        types = payload[at : at + m]
+        made = Definition(payload[at + m :].decode("utf-8", "replace"), type_oids(types), label)
+        tail = _json.encode({
+            "parameter_types": made.types, "verdict": label.verdict, "rule": label.rule, "masks": label.masks,
+            "tables": label.tables,
+        })
+        return made, types, _json.encode(made.sql), b"," + tail[1:-1] + b',"outcome":"'
 
-    def _on_query(self, r: Record) -> None:
-        session = self._session(r)
-        session.open[r.sequence] = Intent("simple", r.sequence, r.wall, self._definition(r))
+    def header(self, payload: bytes) -> tuple[Header, bytes]:
+        """A start record (empty: lost) and the end of a Statement, from `at` on."""
+        header = _header.decode(payload) if payload else Header()
+        return header, b'",' + _json.encode(_who(header))[1:]
 
-    def _on_parse(self, r: Record) -> None:
-        parses = self._session(r).parses
-        parses[r.sequence] = Intent("parse", r.sequence, r.wall, self._definition(r), _cstring(r.payload, 8))
-        if len(parses) > PARSES_MAX:
-            del parses[next(iter(parses))]
+    def call(self, body: bytes) -> Call:
+        return parse_function_call(body)
 
-    def _on_bind(self, r: Record) -> None:
-        portals = self._session(r).portals
-        body = r.payload[8:]
-        name = _cstring(body, 0)
-        portals.pop(name, None)
-        portals[name] = Bound(r.sequence, r.wall, self._definition(r), body)
-        if len(portals) > PORTALS_MAX:
-            del portals[next(iter(portals))]
+    def called(self, call: Call, definition: Definition) -> tuple[bytes, bytes]:
+        """Of a FunctionCall: a text for it where it has none (UTF-8), and its arguments."""
+        oid, formats, values = call
+        title = b"" if definition.sql else b"function call %d" % oid
+        return title, _json.encode(decode_parameters(definition.types, formats, values))
 
-    def _on_execute(self, r: Record) -> None:
-        session = self._session(r)
-        _, bind_seq, row_limit = _EXECUTE(r.payload, 0)
-        portal = r.payload[20:-1].decode("utf-8", "replace")
-        intent = Intent("extended", r.sequence, r.wall, self._definition(r), "", portal, row_limit)
-        bound = session.portals.get(portal)
-        if bound is not None and bound.seq == bind_seq:
-            bind, intent.parameters = _opened(bound)
-            intent.name, intent.result_formats = bind.statement, bind.result_formats
-        session.open[r.sequence] = intent
+    def bind(self, body: bytes, definition: Definition) -> tuple[bytes, bytes, bytes]:
+        """A Bind: statement name (UTF-8), parameters, result formats (as in the message)."""
+        bind = parse_bind(body)
+        parameters = decode_parameters(definition.types, bind.formats, bind.values)
+        formats = pack(f"!{len(bind.result_formats)}h", *bind.result_formats)
+        return bind.statement.encode(), _json.encode(parameters), formats
 
-    def _on_function(self, r: Record) -> None:
-        oid, formats, values = parse_function_call(r.payload[8:])
-        definition = self._definition(r)
-        if not definition.sql:
-            definition = Definition(f"function call {oid}", definition.types, definition.label)
-        parameters = decode_parameters(definition.types, formats, values)
-        session = self._session(r)
-        session.open[r.sequence] = Intent("function", r.sequence, r.wall, definition, parameters=parameters)
+    def results(self, frames: bytes, formats: bytes) -> bytes:
+        return _json.encode(decode_results(frames, unpack(f"!{len(formats) // 2}h", formats)))
 
-    def _on_outcome(self, r: Record) -> None:
-        payload = r.payload
-        seq, rows, sent, copied, duration, how, _, n = _OUTCOME(payload, 0)
-        session = self._session(r)
-        intent = session.open.pop(seq, None)
-        if intent is None:
-            intent = session.parses.pop(seq, None) or _failed_bind(session, seq) or _lost(r, seq)
-        tag_end = _OUTCOME_BYTES + n
-        tag = payload[_OUTCOME_BYTES:tag_end].decode("utf-8", "replace")
-        event = self._statement(session, intent, OUTCOMES.get(how, UNKNOWN))
-        event.tag, event.rows, event.bytes, event.copy_bytes = tag, rows, sent, copied
-        event.duration_us = duration // 1000
-        if len(payload) > tag_end:
-            event.error = decode_error(payload[tag_end:])
-        if intent.frames:
-            event.results = decode_results(b"".join(intent.frames), intent.result_formats)
-        self._out.append(event)
-        if session.parses:
-            # Answers come in order: a Parse before this one has succeeded.
-            for parse in [p for p in session.parses if p < seq]:
-                del session.parses[parse]
+    def error(self, body: bytes) -> tuple[bytes, str | None]:
+        fields = decode_error(body)
+        return _json.encode(fields), fields.get("sqlstate")
 
-    def _on_result(self, r: Record) -> None:
-        (seq,) = _U64(r.payload, 0)
-        intent = self._session(r).open.get(seq)
-        if intent is not None and intent.captured < RESULTS_MAX_BYTES:
-            intent.frames.append(r.payload[8:])
-            intent.captured += len(r.payload)
+    # ------------------------------------------------------------ events
 
-    def _on_end(self, r: Record) -> None:
-        n = r.payload[0]
-        self._session(r)
-        self._end(r.session, r.sequence, r.wall, r.payload[1 : 1 + n].decode("utf-8", "replace"))
-
-    def _on_note(self, r: Record) -> None:
-        session = self._session(r)
-        note = msgspec.json.decode(r.payload, type=dict[str, Any])
-        self._out.append(Note(seq=r.sequence, at=utc(r.wall), note=note, **_who(session)))
-
-    def _on_damage(self, r: Record) -> None:
-        self._damage(r, r.payload.decode())
-
-    # ------------------------------------------------------------ helpers
-
-    def _session(self, r: Record) -> Session:
-        session = self._sessions.get(r.session)
-        if session is None:
-            # Its start record was lost with damage: what it did is still worth keeping.
-            session = self._sessions[r.session] = Session(f"{r.session:016x}", Header())
-        return session
-
-    def _definition(self, r: Record) -> Definition:
-        (number,) = _U64(r.payload, 0)
-        definition = self._definitions.get(number)
-        if definition is None:
-            self._damage(r, f"statement {number} has no definition")
-            return _NOWHERE
-        return definition
-
-    def _statement(self, session: Session, intent: Intent, outcome: str) -> Statement:
-        h, definition = session.header, intent.definition
-        label = definition.label
-        return Statement(
-            session=session.id, seq=intent.seq, at=utc(intent.wall), user=h.user, subject=h.subject, groups=h.groups,
-            issuer=h.issuer, method=h.method, connection=h.connection, database=h.database, client=h.client,
-            application=h.application, kind=intent.kind, sql=definition.sql, statement_name=intent.name,
-            portal=intent.portal, row_limit=intent.row_limit, parameters=intent.parameters,
-            parameter_types=definition.types, verdict=label.verdict, rule=label.rule, masks=label.masks,
-            tables=label.tables, outcome=outcome,
+    def started(self, session: str, header: Header, seq: int, wall: int) -> SessionStart:
+        return SessionStart(
+            session=session, seq=seq, at=utc(wall), role=header.role, credential=header.credential, tls=header.tls,
+            worker=self._worker, **_who(header),
         )
 
-    def _end(self, number: int, seq: int, wall: int, reason: str) -> None:
-        session = self._sessions.pop(number)
-        for intent in session.open.values():
-            event = self._statement(session, intent, UNKNOWN)
-            if intent.frames:
-                event.results = decode_results(b"".join(intent.frames), intent.result_formats)
-            self._out.append(event)
+    def ended(self, session: str, header: Header, seq: int, wall: int, reason: str) -> SessionEnd:
         # Without a record of its own the end gets a number that no record has: they count up from 1.
-        seq = seq or 2**62
-        self._out.append(SessionEnd(seq=seq, at=utc(wall), reason=reason, **_who(session)))
+        return SessionEnd(session=session, seq=seq or 2**62, at=utc(wall), reason=reason, **_who(header))
 
-    def _damage(self, r: Record, what: str) -> None:
+    def note(self, session: str, header: Header, seq: int, wall: int, payload: bytes) -> Note:
+        note = msgspec.json.decode(payload, type=dict[str, Any])
+        return Note(session=session, seq=seq, at=utc(wall), note=note, **_who(header))
+
+    def damage(self, what: str, session: int, session_seq: int, wall: int, offset: int) -> Gateway:
         self.damaged += 1
         # Named by place, so that a second reading of the same bytes gives the same event.
-        seq = 2**62 + (self._boot % 2**20 << 40) + (self._segment % 2**14 << 26) + (r.offset % 2**26)
-        self._out.append(Gateway(
-            session=GATEWAY_SESSION, seq=seq, at=utc(r.wall or self._boot), action="journal_damaged",
+        seq = 2**62 + (self._boot % 2**20 << 40) + (self.segment % 2**14 << 26) + (offset % 2**26)
+        return Gateway(
+            session=GATEWAY_SESSION, seq=seq, at=utc(wall or self._boot), action="journal_damaged",
             fields={
-                "what": what, "worker": self._worker, "boot": self._boot, "segment": self._segment, "offset": r.offset,
-                "in_session": f"{r.session:016x}", "in_seq": r.sequence,
+                "what": what, "worker": self._worker, "boot": self._boot, "segment": self.segment, "offset": offset,
+                "in_session": f"{session:016x}", "in_seq": session_seq,
             },
-        ))
-
-    _HANDLERS: ClassVar[dict[int, Callable[[EventBuilder, Record], None]]] = {
-        KIND_SESSION_START: _on_start, KIND_STATEMENT: _on_statement, KIND_QUERY: _on_query, KIND_PARSE: _on_parse,
-        KIND_BIND: _on_bind, KIND_EXECUTE: _on_execute, KIND_FUNCTION: _on_function, KIND_OUTCOME: _on_outcome,
-        KIND_RESULT: _on_result, KIND_SESSION_END: _on_end, KIND_NOTE: _on_note, KIND_DAMAGED: _on_damage,
-    }
+        )
 
 
-def _who(session: Session) -> dict[str, Any]:
-    h = session.header
+def _who(h: Header) -> dict[str, Any]:
     return {
-        "session": session.id, "user": h.user, "subject": h.subject, "groups": h.groups, "issuer": h.issuer,
-        "method": h.method, "connection": h.connection, "database": h.database, "client": h.client,
-        "application": h.application,
+        "user": h.user, "subject": h.subject, "groups": h.groups, "issuer": h.issuer, "method": h.method,
+        "connection": h.connection, "database": h.database, "client": h.client, "application": h.application,
     }
 
 
-def _opened(bound: Bound) -> tuple[Bind, tuple[Value, ...] | None]:
-    """The Bind taken apart, once; its raw body is dropped then."""
-    if bound.bind is None:
-        bind = parse_bind(bound.body)
-        bound.parameters = decode_parameters(bound.definition.types, bind.formats, bind.values)
-        bound.bind = Bind(bind.portal, bind.statement, bind.formats, (), bind.result_formats)
-        bound.body = b""
-    return bound.bind, bound.parameters
-
-
-def _failed_bind(session: Session, seq: int) -> Intent | None:
-    """An outcome of a Bind: it was refused (a wrong value for a parameter), so its Execute never ran."""
-    for bound in session.portals.values():
-        if bound.seq == seq:
-            bind, parameters = _opened(bound)
-            return Intent("extended", seq, bound.wall, bound.definition, bind.statement, bind.portal, 0, parameters)
-    return None
-
-
-def _lost(r: Record, seq: int) -> Intent:
-    """An outcome whose intent was lost with damage."""
-    return Intent("lost", seq, r.wall, _NOWHERE)
-
-
-def _cstring(data: bytes, at: int) -> str:
-    return data[at : data.index(0, at)].decode("utf-8", "replace")
+def as_events(items: Sequence[Item]) -> list[Event]:
+    return [as_event(item) for item in items]

@@ -18,7 +18,8 @@ SCHEMA = 1
 GATEWAY_SESSION = "0" * 16              # events of the gateway itself
 
 COMPLETE, ERROR, DENIED, SUSPENDED, UNKNOWN, RUNNING = "complete", "error", "denied", "suspended", "unknown", "running"
-OUTCOMES = {b"C": COMPLETE, b"E": ERROR, b"D": DENIED, b"S": SUSPENDED, b"X": UNKNOWN}
+SKIPPED = "skipped"
+OUTCOMES = {b"C": COMPLETE, b"E": ERROR, b"D": DENIED, b"S": SUSPENDED, b"X": UNKNOWN, b"K": SKIPPED}
 
 
 class Base(msgspec.Struct, tag_field="event", kw_only=True, gc=False):
@@ -56,7 +57,7 @@ class Statement(Base, tag="statement", gc=False):
 
     `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged).
     `outcome`: complete | error | denied | suspended (a portal with a row limit) | unknown (the connection or the
-    gateway was lost) | running.
+    gateway was lost) | skipped (an error before it in its pipeline: it never ran) | running.
     `error`: {"sqlstate", "message", ...}. Counts are what the client got; `duration_us` ends with the last byte of it.
     """
 
@@ -152,6 +153,18 @@ def _civil(days: int) -> tuple[int, int, int]:
 utc = _Clock().text
 
 
+def nanoseconds(text: str) -> int:
+    """The inverse of `utc`. Raises ValueError for a text that `utc` never makes."""
+    if len(text) != 30 or text[10] != "T" or text[19] != "." or text[29] != "Z":
+        raise ValueError(f"{text!r} is no time of the audit trail")
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+    if month <= 2:
+        year, month = year - 1, month + 12
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719_469
+    seconds = days * 86400 + int(text[11:13]) * 3600 + int(text[14:16]) * 60 + int(text[17:19])
+    return seconds * 1_000_000_000 + int(text[20:29])
+
+
 def gateway_event(
     action: str, ns: int, seq: int = 0, *, user: str = "", client: str = "", connection: str = "", **fields: Any,
 ) -> Gateway:
@@ -220,7 +233,8 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 __all__ = [
-    "COMPLETE", "DENIED", "ERROR", "GATEWAY_SESSION", "OUTCOMES", "RUNNING", "SCHEMA", "SUSPENDED", "UNKNOWN", "Base",
-    "Event", "Gateway", "Header", "Label", "Note", "Raw", "Results", "SessionEnd", "SessionStart", "Statement", "Value",
-    "decode", "decode_label", "encode", "gateway_event", "session_hex", "start_record", "utc",
+    "COMPLETE", "DENIED", "ERROR", "GATEWAY_SESSION", "OUTCOMES", "RUNNING", "SCHEMA", "SKIPPED", "SUSPENDED",
+    "UNKNOWN", "Base", "Event", "Gateway", "Header", "Label", "Note", "Raw", "Results", "SessionEnd", "SessionStart",
+    "Statement", "Value", "decode", "decode_label", "encode", "gateway_event", "nanoseconds", "session_hex",
+    "start_record", "utc",
 ]

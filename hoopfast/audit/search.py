@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from hoopfast.audit.events import SCHEMA
+from hoopfast.audit.events import SCHEMA, nanoseconds, utc
 from hoopfast.errors import GatewayError
 
 LIMIT_MAX = 10_000
@@ -23,23 +23,27 @@ PAGE = 1000
 
 _HEADER = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
 _SELECT = """SELECT
- e.id, e.seq, e.event, e.at, e.outcome, e.tag, e.rows, e.bytes, e.copy_bytes, e.duration_us, e.detail,
- s.session, s.header, d.sql, d.verdict, d.rule, d.masks, d.tables, d.types
- FROM events e JOIN sessions s ON s.id = e.session LEFT JOIN definitions d ON d.id = e.definition"""
+ e.id, e.seq, e.at, k.event, k.outcome, e.detail, s.session, s.header, d.sql, d.verdict, d.rule, d.masks, d.tables,
+ d.types
+ FROM events e CROSS JOIN sessions s ON s.id = e.session CROSS JOIN kinds k ON k.code = e.kind
+ LEFT JOIN definitions d ON d.id = e.definition"""
 _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at, s.reason, s.header,
- (SELECT count(*) FROM events e WHERE e.session = s.id AND e.event = 'statement') AS statements,
- (SELECT count(*) FROM events e WHERE e.session = s.id AND e.outcome IN ('error', 'unknown')) AS errors,
- (SELECT count(*) FROM events e WHERE e.session = s.id AND e.outcome = 'denied') AS denied
+ (SELECT count(*) FROM events e WHERE e.session = s.id AND e.definition IS NOT NULL) AS statements,
+ (SELECT count(*) FROM events e WHERE e.session = s.id
+   AND e.kind IN (SELECT code FROM kinds WHERE outcome IN ('error', 'unknown'))) AS errors,
+ (SELECT count(*) FROM events e WHERE e.session = s.id
+   AND e.kind IN (SELECT code FROM kinds WHERE outcome = 'denied')) AS denied
  FROM sessions s"""
 _DETAIL = {
-    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "error": None,
-    "results": [],
+    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "tag": "", "rows": 0,
+    "bytes": 0, "copy_bytes": 0, "duration_us": 0, "error": None, "results": [],
 }
 
 _TEXT = "e.definition IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
 FILTERS = {
-    # The session's user, or the event's own where there is no session: each has its index.
-    "user": "(e.session IN (SELECT id FROM sessions WHERE user = ?) OR e.user = ?)",
+    # The session's user, or the event's own where there is no session.
+    "user": """(e.session IN (SELECT id FROM sessions WHERE user = ?)
+ OR e.id IN (SELECT event FROM marks WHERE name = 'user' AND value = ?))""",
     "connection": "e.session IN (SELECT id FROM sessions WHERE connection = ?)",
     "session": "e.session IN (SELECT id FROM sessions WHERE session = ?)",
     "text": _TEXT,
@@ -47,9 +51,9 @@ FILTERS = {
  (SELECT definition FROM definition_tables WHERE name = ? OR substr(name, instr(name, '.') + 1) = ?)""",
     "verdict": "e.definition IN (SELECT id FROM definitions WHERE verdict = ?)",
     "rule": "e.definition IN (SELECT id FROM definitions WHERE rule = ?)",
-    "outcome": "e.outcome = ?",
-    "sqlstate": "e.sqlstate = ?",
-    "event": "e.event = ?",
+    "outcome": "e.kind IN (SELECT code FROM kinds WHERE outcome = ?)",
+    "sqlstate": "e.id IN (SELECT event FROM marks WHERE name = 'sqlstate' AND value = ?)",
+    "event": "e.kind IN (SELECT code FROM kinds WHERE event = ?)",
     "since": "e.at >= ?",
     "until": "e.at < ?",
 }
@@ -202,7 +206,8 @@ def _conditions(filters: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
         else:
             condition = FILTERS[name]
             where.append(condition)
-            values += [parse_time(text) if name in {"since", "until"} else text] * condition.count("?")
+            given = nanoseconds(parse_time(text)) if name in {"since", "until"} else text
+            values += [given] * condition.count("?")
     return where, values
 
 
@@ -227,10 +232,8 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
     header = orjson.loads(row["header"])
     return {
         "id": row["id"], "event": "statement", "schema": SCHEMA, "session": row["session"], "seq": row["seq"],
-        "at": row["at"],
+        "at": utc(row["at"]),
         **{name: header.get(name, "") for name in _HEADER}, "sql": row["sql"], **_DETAIL, **detail,
         "parameter_types": orjson.loads(row["types"]), "verdict": row["verdict"], "rule": row["rule"],
         "masks": orjson.loads(row["masks"]), "tables": orjson.loads(row["tables"]), "outcome": row["outcome"],
-        "tag": row["tag"], "rows": row["rows"], "bytes": row["bytes"], "copy_bytes": row["copy_bytes"],
-        "duration_us": row["duration_us"],
     }

@@ -15,9 +15,9 @@ from typing import Protocol, Self
 import msgspec
 
 from hoopfast.audit import events
-from hoopfast.audit.builder import EventBuilder
-from hoopfast.audit.events import Event, Gateway, Statement
-from hoopfast.audit.segments import KIND_DAMAGED, Page, Record, parse_name, read_header, read_segment
+from hoopfast.audit.builder import READ_DAMAGED, READ_SEALED, READ_SHORT, EventBuilder, Item, Progress
+from hoopfast.audit.events import Gateway, Statement
+from hoopfast.audit.segments import KIND_DAMAGED, Record, parse_name, read_header, read_segment
 from hoopfast.errors import AuditUnavailable
 from hoopfast.limits import JOURNAL_SEGMENT_BYTES
 from hoopfast.model import JOURNAL_HEADER_BYTES
@@ -38,7 +38,7 @@ class Stream(Protocol):
     @property
     def place(self) -> Place: ...
 
-    def read(self, into: list[Event], budget: int, *, live: bool, until: Place | None = None) -> None:
+    def read(self, into: list[Item], budget: int, *, live: bool, until: Place | None = None) -> None:
         """Up to about `budget` records further, not beyond `until`, which must be a place this stream passes.
 
         Events are added to `into` as they are built: they are in there even if an OSError ends the reading.
@@ -132,23 +132,20 @@ class WorkerStream:
             return 0
         return max(self._size - self._offset, 0) + self._later * JOURNAL_SEGMENT_BYTES
 
-    def read(self, into: list[Event], budget: int, *, live: bool, until: Place | None = None) -> None:
+    def read(self, into: list[Item], budget: int, *, live: bool, until: Place | None = None) -> None:
         self.current = False
         while budget > 0 and not self.done and (until is None or self.place < until):
             if self._fd < 0 and not self._enter(live, into):
                 break
             stop = until[1] if until is not None and until[0] == self._segment else 0
-            page = self._page(budget, live, stop)
-            records = page.records
-            if records:
-                into += self._builder.feed(records)
-                budget -= len(records)
+            page = self._page(into, budget, live, stop)
+            budget -= page.taken
             self._offset = page.next_offset
             if stop and self._offset >= stop:
                 break
-            if page.sealed:
+            if page.state == READ_SEALED:
                 self._leave()
-            elif not records:
+            elif not page.taken:
                 if live:
                     self.current = True
                     break
@@ -156,7 +153,7 @@ class WorkerStream:
 
     # ------------------------------------------------------------ files
 
-    def _enter(self, live: bool, into: list[Event]) -> bool:
+    def _enter(self, live: bool, into: list[Item]) -> bool:
         """Open the next segment; False: there is none now (then a dead worker's stream is done)."""
         paths = segment_paths(self._directory, self.worker, self.boot)
         later = sorted(number for number in paths if number >= self._segment)
@@ -195,28 +192,30 @@ class WorkerStream:
         self.close()
         self._segment, self._offset = self._segment + 1, JOURNAL_HEADER_BYTES
 
-    def _page(self, budget: int, live: bool, stop: int) -> Page:
+    def _page(self, into: list[Item], budget: int, live: bool, stop: int) -> Progress:
         want = CHUNK_BYTES
         while True:
             room = (stop or self._size) - self._offset
             data = os.pread(self._fd, min(want, room), self._offset)
-            page = read_segment(data, self._offset, base=self._offset, size=self._size, limit=budget)
-            if page.records or page.sealed or page.wanted <= len(data) or len(data) >= room:
+            page = self._builder.read(into, data, self._offset, base=self._offset, size=self._size, limit=budget)
+            if page.taken or page.state != READ_SHORT or len(data) >= room:
                 break
             want = max(page.wanted, CHUNK_BYTES)
-        if not any(record.kind == KIND_DAMAGED for record in page.records):
+        if page.taken or page.state != READ_DAMAGED:
             return page
-        return self._damaged_page(budget, live, stop)
+        return self._damaged_page(into, budget, live, stop)
 
-    def _damaged_page(self, budget: int, live: bool, stop: int) -> Page:
-        """Read all there is again: a page cut short hides the next good record, and so does a running write."""
+    def _damaged_page(self, into: list[Item], budget: int, live: bool, stop: int) -> Progress:
+        """Read all there is: a page cut short hides the next good record."""
         data = os.pread(self._fd, (stop or self._size) - self._offset, self._offset)
         page = read_segment(data, self._offset, base=self._offset, size=self._size, limit=budget)
-        last = page.records[-1] if page.records else None
-        if live and last is not None and last.kind == KIND_DAMAGED and page.next_offset >= self._size:
+        records, after = page.records, page.next_offset
+        if live and records and records[-1].kind == KIND_DAMAGED and after >= self._size:
             # Nothing good follows yet. What is damaged is known once the writer has left this segment.
-            return Page(page.records[:-1], last.offset, False, 0)
-        return page
+            after = records.pop().offset
+            page = page._replace(sealed=False)
+        into += self._builder.feed(records)
+        return Progress(len(records), after, READ_SEALED if page.sealed else READ_SHORT, 0)
 
 
 class SpoolStream:
@@ -250,7 +249,7 @@ class SpoolStream:
     def unread_bytes(self) -> int:
         return 0 if self.done or not self.path.exists() else max(self.path.stat().st_size - self._offset, 0)
 
-    def read(self, into: list[Event], budget: int, *, live: bool, until: Place | None = None) -> None:
+    def read(self, into: list[Item], budget: int, *, live: bool, until: Place | None = None) -> None:
         self.current = True
         if self.done:
             return

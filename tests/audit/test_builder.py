@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hoopfast import model
-from hoopfast.audit.builder import PARSES_MAX, PORTALS_MAX, EventBuilder
+from hoopfast.audit import builder as native
+from hoopfast.audit.builder import as_events
 from hoopfast.audit.events import (
     Event,
     Gateway,
@@ -19,6 +21,7 @@ from hoopfast.audit.events import (
     Statement,
     decode,
     encode,
+    nanoseconds,
     start_record,
     utc,
 )
@@ -27,6 +30,17 @@ from hoopfast.audit.typed import Column, Results
 from tests.audit.journal_writer import WALL, JournalWriter, data_row, error_body, row_description
 
 S = 0xAB00_0000_0000_0001
+PORTALS_MAX, PARSES_MAX = 256, 1024
+
+
+class EventBuilder(native.EventBuilder):
+    """With structs for events, so that tests can look into them."""
+
+    def feed(self, found: Iterable[Record]) -> list[Any]:
+        return as_events(super().feed(found))
+
+    def flush(self, wall: int) -> list[Any]:
+        return as_events(super().flush(wall))
 
 
 @pytest.fixture
@@ -142,6 +156,15 @@ def test_bind_that_failed(journal: JournalWriter) -> None:
     assert (found.seq, found.outcome, found.parameters) == (bind, "error", ("abc",))
 
 
+def test_skipped_after_an_error_in_its_pipeline(journal: JournalWriter) -> None:
+    journal.define(5, "INSERT")
+    first = journal.execute(S, 5, journal.bind(S, 5, []))
+    second = journal.execute(S, 5, journal.bind(S, 5, []))
+    journal.outcome(S, second, "", how="K", rows=0)
+    journal.outcome(S, first, "", how="E", error=error_body("23505", "twice"))
+    assert [(s.seq, s.outcome) for s in statements(build(journal))] == [(second, "skipped"), (first, "error")]
+
+
 def test_denied_and_function(journal: JournalWriter) -> None:
     query = journal.query(S, "GRANT", verdict="deny", rule="no-grants")
     journal.outcome(S, query, "", how="D", rows=0, error=error_body("42501", "no"))
@@ -255,7 +278,7 @@ def test_snapshot_carries_everything(journal: JournalWriter, cut: str) -> None:
                 state = builder.snapshot()
                 builder = EventBuilder(0, 1000)
                 builder.restore(state)
-                builder._segment = segment
+                builder._rare.segment = segment
             if number != segment:
                 builder.segment(segment := number)
             found += builder.feed([record])
@@ -280,8 +303,8 @@ def test_memory_of_a_session_is_bounded(journal: JournalWriter) -> None:
         body = struct.pack("<Q", 5) + f"p{n}".encode() + b"\0\0\0\0\0\0\0\0"
         builder.feed([Record(model.KIND_BIND, 0, S, 10 + n, 0, 0, body, 0)])
         builder.feed([Record(model.KIND_PARSE, 0, S, 5000 + n, 0, 0, struct.pack("<Q", 5) + b"\0", 0)])
-    session = builder._sessions[S]
-    assert (len(session.portals), len(session.parses)) == (PORTALS_MAX, PARSES_MAX)
+    _, _, [(number, _, portals, parses)] = builder._core.state()
+    assert (number, len(portals), len(parses)) == (S, PORTALS_MAX, PARSES_MAX)
 
 
 def test_header_of_the_front_is_understood() -> None:
@@ -300,3 +323,7 @@ def test_header_of_the_front_is_understood() -> None:
 def test_utc() -> None:
     assert utc(951_782_400_000_000_001) == "2000-02-29T00:00:00.000000001Z"
     assert utc(0) == "1970-01-01T00:00:00.000000000Z"
+    for ns in (0, WALL, 951_782_400_000_000_001, 951_868_799_999_999_999, 4_102_444_800_123_456_789):
+        assert nanoseconds(utc(ns)) == ns
+    with pytest.raises(ValueError, match="no time"):
+        nanoseconds("2000-02-29")

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from hoopfast.audit import shipper as shipper_module
+from hoopfast.audit.builder import Item, as_events
 from hoopfast.audit.events import Event, Statement, gateway_event
 from hoopfast.audit.shipper import Shipper
 from hoopfast.audit.sinks.base import make_sinks
@@ -41,10 +42,10 @@ class ListSink:
     def restore(self, mark: dict[str, Any]) -> None:
         self.events = self.events[: int(mark.get("count", 0))]
 
-    def write(self, events: Sequence[Event]) -> None:
+    def write(self, events: Sequence[Item]) -> None:
         if self.broken:
             raise OSError("no space left on device")
-        self.events += events
+        self.events += as_events(events)
 
     def sync(self) -> dict[str, Any]:
         self.syncs += 1
@@ -81,8 +82,8 @@ class World:
     def rows(self) -> list[tuple[str, int, str]]:
         with closing(sqlite3.connect(self.root / "audit.db")) as db:
             return db.execute(
-                "SELECT s.session, e.seq, coalesce(e.outcome, e.event)"
-                " FROM events e JOIN sessions s ON s.id=e.session ORDER BY e.id"
+                "SELECT s.session, e.seq, coalesce(k.outcome, k.event)"
+                " FROM events e JOIN sessions s ON s.id=e.session JOIN kinds k ON k.code=e.kind ORDER BY e.id"
             ).fetchall()
 
     def lines(self) -> list[dict[str, Any]]:

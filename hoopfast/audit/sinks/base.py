@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from hoopfast.audit.events import Event, Statement
+from hoopfast.audit.builder import Item
+from hoopfast.audit.events import Statement
 from hoopfast.config import Config
 
 
@@ -22,8 +23,8 @@ class Sink(Protocol):
     def restore(self, mark: dict[str, Any]) -> None:
         """Once, before the first write: go back to what `sync` returned last; {} when there is no such thing."""
 
-    def write(self, events: Sequence[Event]) -> None:
-        """Take all of them, or raise and take none."""
+    def write(self, events: Sequence[Item]) -> None:
+        """Take all of them, or raise and take none. builder.as_event makes structs of those that are none."""
 
     def sync(self) -> dict[str, Any]:
         """Everything written survives a power cut when this returns; the mark is kept for `restore`."""

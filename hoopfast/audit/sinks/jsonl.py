@@ -14,7 +14,9 @@ from typing import Any
 
 import zstandard
 
-from hoopfast.audit.events import Event, Statement, encode
+from hoopfast._wire import json_lines
+from hoopfast.audit.builder import Item
+from hoopfast.audit.events import Statement, encode
 
 ROTATE_BYTES = 64 << 20
 _LEVEL = 3
@@ -55,14 +57,14 @@ class JsonlSink:
             os.ftruncate(self._fd, size)
             self._size = size
 
-    def write(self, events: Sequence[Event]) -> None:
+    def write(self, events: Sequence[Item]) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())
         if self._fd < 0:
             self._open(day, self._next_part(day))
         elif day > self._day or self._size >= self._rotate:
             self._finish()
             self._open(day, self._next_part(day))
-        data = b"\n".join([encode(event) for event in events]) + b"\n"
+        data = json_lines(list(events), encode)
         view = memoryview(data)
         try:
             while view:

@@ -1,0 +1,582 @@
+# Journal records -> what happened: intents joined with their binds, results and outcomes. Runs in the shipper, with the
+# GIL, on segments that the relay has written; what is rare goes to `slow` (audit/builder.py), which knows the schema.
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+
+cdef enum:
+    SEALED = 0xFFFFFFFF
+    PORTALS_MAX = 256           # per session; a client may name portals for ever and Close is not journalled
+    PARSES_MAX = 1024           # per session; a Parse that succeeds is never heard of again
+    RESULTS_MAX = 16777216      # of one statement, whatever the relay captured: an event must fit in memory
+
+cdef enum:                      # why Decoder.read came back
+    READ_LIMIT
+    READ_END                    # nothing more is there yet
+    READ_SEALED
+    READ_SHORT                  # a record that goes on after `data`
+    READ_DAMAGED
+
+cdef enum:                      # what a statement was
+    S_SIMPLE
+    S_EXTENDED
+    S_PARSE
+    S_FUNCTION
+    S_LOST
+
+cdef enum:                      # and how it ended
+    O_RUNNING
+    O_COMPLETE
+    O_ERROR
+    O_DENIED
+    O_SUSPENDED
+    O_UNKNOWN
+    O_SKIPPED
+
+cdef tuple KIND_TEXTS = (b"simple", b"extended", b"parse", b"function", b"lost")
+OUTCOME_TEXTS = ("running", "complete", "error", "denied", "suspended", "unknown", "skipped")
+cdef tuple OUTCOME_BYTES = tuple(text.encode() for text in OUTCOME_TEXTS)
+cdef bytes EMPTY = b""
+cdef str TOO_SHORT = "it is too short"
+
+
+cdef class _Session:
+    cdef uint64_t number
+    cdef readonly str id
+    cdef bytes header           # the start record's payload; b"" when it was lost
+    cdef readonly object who    # audit.events.Header
+    cdef bytes head, body       # of a statement's JSON line: before and after seq and time
+    cdef dict open, parses, portals
+
+
+cdef class _Definition:
+    cdef bytes payload
+    cdef readonly object info   # audit.builder.Definition
+    cdef bytes types
+    cdef bytes sql              # JSON
+    cdef bytes tail             # JSON, from parameter_types to outcome
+    cdef Shape shape
+
+    def __dealloc__(self):
+        shape_free(&self.shape)
+
+
+@cython.no_gc
+cdef class _Bound:
+    """A portal's Bind; taken apart when it is executed."""
+
+    cdef uint64_t seq
+    cdef int64_t wall
+    cdef _Definition definition
+    cdef bytes body
+    cdef bytes portal
+    cdef bint opened
+    cdef bytes name             # JSON text without quotes
+    cdef bytes parameters       # JSON list
+    cdef bytes formats          # of results, as in the message
+
+
+@cython.no_gc
+cdef class Finished:
+    """A statement and, once its outcome came, how it ended; see _wire.pyi. Open ones refer to no session: no cycles."""
+
+    cdef _Session session
+    cdef _Definition definition
+    cdef uint64_t seq
+    cdef int64_t wall
+    cdef int kind, outcome
+    cdef uint32_t row_limit
+    cdef bytes name, portal, tag                # JSON texts without quotes
+    cdef bytes parameters, error, results       # JSON or None
+    cdef str sqlstate
+    cdef uint64_t rows, sent, copied, duration_us
+    cdef bytes formats
+    cdef object frames                          # None, bytes, or a list of bytes
+    cdef uint64_t captured
+
+    def line(self):
+        cdef Buffer b
+        cdef Moment moment
+        memset(&b, 0, sizeof(b))
+        memset(&moment, 0, sizeof(moment))
+        try:
+            write_line(&b, &moment, self)
+            return _bytes(&b)
+        finally:
+            buffer_free(&b)
+
+
+cdef Finished finished(int kind, uint64_t seq, int64_t wall, _Definition definition):
+    cdef Finished f = Finished.__new__(Finished)
+    f.kind = kind
+    f.seq = seq
+    f.wall = wall
+    f.definition = definition
+    f.name = f.portal = f.tag = f.formats = EMPTY
+    return f
+
+
+cdef class Decoder:
+    """The records of one worker process, in order of writing; see _wire.pyi."""
+
+    cdef object slow
+    cdef dict sessions          # number -> _Session
+    cdef dict definitions       # id -> _Definition, of this segment
+    cdef dict earlier           # of the segment before: most of them come again
+    cdef _Definition nowhere
+    cdef _Session last
+    cdef bytes tag_raw, tag     # the tag before, most are alike
+    cdef Buffer scratch
+    cdef public bint joining    # a divided record is open
+    cdef public list out
+
+    def __init__(self, slow):
+        self.slow = slow
+        self.sessions = {}
+        self.definitions = {}
+        self.earlier = {}
+        self.out = []
+        self.nowhere = self.define(bytes(16))
+
+    def __dealloc__(self):
+        buffer_free(&self.scratch)
+
+    # ------------------------------------------------------------ input
+
+    def segment(self):
+        if not self.joining:
+            self.earlier = self.definitions
+            self.definitions = {}
+
+    def read(self, bytes data, Py_ssize_t offset, Py_ssize_t base, Py_ssize_t size, Py_ssize_t limit):
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(data)
+        cdef size_t at = offset - base, end = PyBytes_GET_SIZE(data), room = size - base
+        cdef uint32_t length = 0
+        cdef Py_ssize_t count = 0
+        cdef int why = READ_LIMIT
+        cdef const uint8_t* r
+        while count < limit:
+            if at + 4 > end:
+                # The end of the data, or of the segment: then nothing can follow.
+                length = 4 if end < room else 0
+                why = READ_SEALED if at + RECORD_HEADER > room else READ_SHORT if length else READ_END
+                break
+            r = p + at
+            length = (<const uint32_t*>r)[0]
+            if length == 0:
+                why = READ_END
+                break
+            if length == SEALED:
+                why = READ_SEALED
+                break
+            if length < RECORD_HEADER or at + length > room:
+                why = READ_DAMAGED
+                break
+            if at + length > end:
+                why = READ_SHORT
+                break
+            if hf_crc32c(r + 8, length - 8) != (<const uint32_t*>(r + 4))[0]:
+                why = READ_DAMAGED
+                break
+            if self.joining or (<const uint16_t*>(r + 10))[0]:
+                self.joining = self.slow.divided(
+                    (<const uint16_t*>(r + 8))[0], (<const uint16_t*>(r + 10))[0], (<const uint64_t*>(r + 16))[0],
+                    (<const uint64_t*>(r + 24))[0], (<const int64_t*>(r + 32))[0], (<const int64_t*>(r + 40))[0],
+                    data[at + RECORD_HEADER:at + length], base + at)
+            else:
+                self.one((<const uint16_t*>(r + 8))[0], (<const uint64_t*>(r + 16))[0], (<const uint64_t*>(r + 24))[0],
+                         (<const int64_t*>(r + 32))[0], r + RECORD_HEADER, length - RECORD_HEADER, base + at)
+            at += (length + 7) & ~7
+            count += 1
+        return count, base + <Py_ssize_t>at, why, length if why == READ_SHORT else 0
+
+    def take(self, int kind, uint64_t session, uint64_t seq, int64_t wall, bytes payload, Py_ssize_t offset):
+        self.one(kind, session, seq, wall, <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), offset)
+
+    def flush(self, int64_t wall):
+        for session in list(self.sessions.values()):
+            self.end(<_Session>session, 0, wall, "gateway")
+
+    cdef int one(self, int kind, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
+                 Py_ssize_t offset) except -1:
+        try:
+            if kind == KIND_BIND:
+                self.on_bind(number, seq, wall, p, n, offset)
+            elif kind == KIND_EXECUTE:
+                self.on_execute(number, seq, wall, p, n, offset)
+            elif kind == KIND_OUTCOME:
+                self.on_outcome(number, seq, wall, p, n)
+            elif kind == KIND_RESULT:
+                self.on_result(number, p, n)
+            elif kind == KIND_QUERY or kind == KIND_PARSE or kind == KIND_FUNCTION:
+                self.on_intent(kind, number, seq, wall, p, n, offset)
+            elif kind == KIND_STATEMENT:
+                self.on_statement(p, n)
+            else:
+                self.on_other(kind, number, seq, wall, (<const char*>p)[:n], offset)
+        except self.slow.FAULTS as failure:
+            what = f"a record of kind {kind} cannot be decoded: {failure}"
+            self.out.append(self.slow.damage(what, number, seq, wall, offset))
+        return 0
+
+    # ------------------------------------------------------------ records
+
+    cdef int on_bind(self, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
+                     Py_ssize_t offset) except -1:
+        cdef _Session s = self.session(number)
+        cdef const uint8_t* nul
+        cdef _Bound bound
+        if n < 8:
+            raise ValueError(TOO_SHORT)
+        nul = <const uint8_t*>memchr(p + 8, 0, n - 8)
+        if nul == NULL:
+            raise ValueError("its portal has no end")
+        bound = _Bound.__new__(_Bound)
+        bound.portal = (<const char*>p + 8)[:nul - p - 8]
+        bound.seq = seq
+        bound.wall = wall
+        s.portals.pop(bound.portal, None)
+        bound.definition = self.definition(p, number, seq, wall, offset)
+        bound.body = (<const char*>p + 8)[:n - 8]
+        s.portals[bound.portal] = bound
+        if len(s.portals) > PORTALS_MAX:
+            del s.portals[next(iter(s.portals))]
+        return 0
+
+    cdef int on_execute(self, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
+                        Py_ssize_t offset) except -1:
+        cdef _Session s = self.session(number)
+        cdef Finished f
+        cdef _Bound bound
+        cdef bytes portal
+        if n < 20:
+            raise ValueError(TOO_SHORT)
+        f = finished(S_EXTENDED, seq, wall, self.definition(p, number, seq, wall, offset))
+        portal = (<const char*>p + 20)[:n - 21] if n > 21 else EMPTY
+        if portal:
+            f.portal = self.text(portal)
+        f.row_limit = (<const uint32_t*>(p + 16))[0]
+        bound = s.portals.get(portal)
+        if bound is not None and bound.seq == (<const uint64_t*>(p + 8))[0]:
+            self.open_bound(bound)
+            f.name = bound.name
+            f.parameters = bound.parameters
+            f.formats = bound.formats
+        s.open[seq] = f
+        return 0
+
+    cdef int on_result(self, uint64_t number, const uint8_t* p, size_t n) except -1:
+        cdef Finished f
+        if n < 8:
+            raise ValueError(TOO_SHORT)
+        f = self.session(number).open.get((<const uint64_t*>p)[0])
+        if f is None or f.captured >= RESULTS_MAX:
+            return 0
+        f.captured += n
+        piece = (<const char*>p + 8)[:n - 8]
+        if f.frames is None:
+            f.frames = piece
+        elif isinstance(f.frames, list):
+            (<list>f.frames).append(piece)
+        else:
+            f.frames = [f.frames, piece]
+        return 0
+
+    cdef int on_outcome(self, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n) except -1:
+        cdef _Session s
+        cdef Finished f
+        cdef uint64_t intent
+        cdef size_t tag_len
+        cdef char how
+        if n < 44:
+            raise ValueError(TOO_SHORT)
+        s = self.session(number)
+        intent = (<const uint64_t*>p)[0]
+        key = intent
+        f = s.open.pop(key, None)
+        if f is None:
+            f = s.parses.pop(key, None)
+        if f is None:
+            f = self.failed_bind(s, intent)
+        if f is None:
+            f = finished(S_LOST, intent, wall, self.nowhere)
+        f.session = s
+        f.rows = (<const uint64_t*>(p + 8))[0]
+        f.sent = (<const uint64_t*>(p + 16))[0]
+        f.copied = (<const uint64_t*>(p + 24))[0]
+        f.duration_us = <uint64_t>((<const int64_t*>(p + 32))[0] // 1000)
+        how = <char>p[40]
+        f.outcome = (O_COMPLETE if how == c'C' else O_ERROR if how == c'E' else O_DENIED if how == c'D'
+                     else O_SUSPENDED if how == c'S' else O_SKIPPED if how == c'K' else O_UNKNOWN)
+        tag_len = (<const uint16_t*>(p + 42))[0]
+        if tag_len > n - 44:
+            tag_len = n - 44
+        if self.tag_raw is None or <size_t>PyBytes_GET_SIZE(self.tag_raw) != tag_len or \
+                memcmp(PyBytes_AS_STRING(self.tag_raw), p + 44, tag_len):
+            self.tag_raw = (<const char*>p + 44)[:tag_len]
+            self.tag = self.text(self.tag_raw)
+        f.tag = self.tag
+        if n > 44 + tag_len:
+            f.error, f.sqlstate = self.slow.error((<const char*>p + 44 + tag_len)[:n - 44 - tag_len])
+        if f.frames is not None:
+            self.open_results(f)
+        self.out.append(f)
+        if s.parses:
+            # Answers come in order: a Parse before this one has succeeded.
+            for parse in [parse for parse in s.parses if parse < key]:
+                del s.parses[parse]
+        return 0
+
+    cdef int on_intent(self, int kind, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
+                       Py_ssize_t offset) except -1:
+        cdef _Session s
+        cdef _Definition definition
+        cdef const uint8_t* nul
+        cdef Finished f
+        if kind == KIND_FUNCTION:
+            if n < 8:
+                raise ValueError(TOO_SHORT)
+            call = self.slow.call((<const char*>p + 8)[:n - 8])
+            definition = self.definition(p, number, seq, wall, offset)
+            title, parameters = self.slow.called(call, definition.info)
+            if title:
+                definition = self.define(definition.payload + title)
+            f = finished(S_FUNCTION, seq, wall, definition)
+            f.parameters = parameters
+            self.session(number).open[seq] = f
+            return 0
+        s = self.session(number)
+        if n < 8:
+            raise ValueError(TOO_SHORT)
+        f = finished(S_SIMPLE if kind == KIND_QUERY else S_PARSE, seq, wall, self.definition(p, number, seq, wall, offset))
+        if kind == KIND_QUERY:
+            s.open[seq] = f
+            return 0
+        nul = <const uint8_t*>memchr(p + 8, 0, n - 8)
+        if nul == NULL:
+            raise ValueError("its name has no end")
+        if nul != p + 8:
+            f.name = self.text((<const char*>p + 8)[:nul - p - 8])
+        s.parses[seq] = f
+        if len(s.parses) > PARSES_MAX:
+            del s.parses[next(iter(s.parses))]
+        return 0
+
+    cdef int on_statement(self, const uint8_t* p, size_t n) except -1:
+        cdef uint64_t id
+        cdef _Definition known
+        if n < 16:
+            raise ValueError(TOO_SHORT)
+        id = (<const uint64_t*>p)[0]
+        key = id
+        known = self.earlier.get(key)
+        if known is None or <size_t>PyBytes_GET_SIZE(known.payload) != n or \
+                memcmp(PyBytes_AS_STRING(known.payload), p, n):
+            known = self.define((<const char*>p)[:n])
+        self.definitions[key] = known
+        return 0
+
+    cdef int on_other(self, int kind, uint64_t number, uint64_t seq, int64_t wall, bytes payload,
+                      Py_ssize_t offset) except -1:
+        cdef _Session s
+        if kind == KIND_SESSION_START:
+            s = self.adopt(number, payload)
+            self.out.append(self.slow.started(s.id, s.who, seq, wall))
+        elif kind == KIND_SESSION_END:
+            if not payload:
+                raise ValueError(TOO_SHORT)
+            reason = payload[1:1 + payload[0]].decode("utf-8", "replace")
+            self.end(self.session(number), seq, wall, reason)
+        elif kind == KIND_NOTE:
+            s = self.session(number)
+            self.out.append(self.slow.note(s.id, s.who, seq, wall, payload))
+        else:
+            what = payload.decode() if kind == 0 else f"a record of kind {kind} is not known"
+            self.out.append(self.slow.damage(what, number, seq, wall, offset))
+        return 0
+
+    # ------------------------------------------------------------ helpers
+
+    cdef _Session session(self, uint64_t number):
+        cdef _Session s = self.last
+        if s is not None and s.number == number:
+            return s
+        s = self.sessions.get(number)
+        if s is None:
+            # Its start record was lost with damage: what it did is still worth keeping.
+            s = self.adopt(number, EMPTY)
+        self.last = s
+        return s
+
+    cdef _Session adopt(self, uint64_t number, bytes header):
+        cdef _Session s = _Session.__new__(_Session)
+        s.number = number
+        s.id = f"{number:016x}"
+        s.header = header
+        s.who, s.body = self.slow.header(header)
+        s.head = b',"schema":1,"session":"' + s.id.encode() + b'","seq":'
+        s.open = {}
+        s.parses = {}
+        s.portals = {}
+        self.sessions[number] = s
+        self.last = None
+        return s
+
+    cdef _Definition define(self, bytes payload):
+        cdef _Definition d = _Definition.__new__(_Definition)
+        d.payload = payload
+        d.info, d.types, d.sql, d.tail = self.slow.define(payload)
+        return d
+
+    cdef _Definition definition(self, const uint8_t* p, uint64_t number, uint64_t seq, int64_t wall, Py_ssize_t offset):
+        cdef uint64_t id = (<const uint64_t*>p)[0]
+        cdef _Definition d = self.definitions.get(id)
+        if d is None:
+            self.out.append(self.slow.damage(f"statement {id} has no definition", number, seq, wall, offset))
+            return self.nowhere
+        return d
+
+    cdef bytes text(self, bytes raw):
+        """JSON text without quotes; what is not UTF-8 is replaced."""
+        self.scratch.end = 0
+        if not json_text(&self.scratch, <const uint8_t*>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)):
+            return self.text(raw.decode("utf-8", "replace").encode())
+        return (<char*>self.scratch.data)[:self.scratch.end] if self.scratch.end else EMPTY
+
+    cdef int open_bound(self, _Bound bound) except -1:
+        cdef BindParts parts
+        cdef const uint8_t* p
+        cdef const uint8_t* types = <const uint8_t*>PyBytes_AS_STRING(bound.definition.types)
+        cdef Buffer* b = &self.scratch
+        if bound.opened:
+            return 0
+        p = <const uint8_t*>PyBytes_AS_STRING(bound.body)
+        b.end = 0
+        if json_bind(b, &parts, p, PyBytes_GET_SIZE(bound.body), types, PyBytes_GET_SIZE(bound.definition.types) // 4):
+            bound.parameters = (<char*>b.data)[:b.end]
+            bound.name = self.text((<const char*>p + parts.name_at)[:parts.name_len]) if parts.name_len else EMPTY
+            bound.formats = (<const char*>p + parts.formats_at)[:2 * parts.n_formats]
+        else:
+            name, bound.parameters, bound.formats = self.slow.bind(bound.body, bound.definition.info)
+            bound.name = self.text(name)
+        bound.opened = True
+        return 0
+
+    cdef int open_results(self, Finished f) except -1:
+        cdef Buffer* b = &self.scratch
+        cdef bytes frames = b"".join(f.frames) if isinstance(f.frames, list) else f.frames
+        f.frames = None
+        b.end = 0
+        if json_results(b, &f.definition.shape, <const uint8_t*>PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames),
+                        <const uint8_t*>PyBytes_AS_STRING(f.formats), PyBytes_GET_SIZE(f.formats) // 2):
+            f.results = (<char*>b.data)[:b.end]
+        else:
+            f.results = self.slow.results(frames, f.formats)
+        return 0
+
+    cdef Finished failed_bind(self, _Session s, uint64_t seq):
+        """An outcome of a Bind: it was refused (a wrong value for a parameter), so its Execute never ran."""
+        cdef Finished f
+        cdef _Bound bound
+        for each in s.portals.values():
+            bound = <_Bound>each
+            if bound.seq == seq:
+                self.open_bound(bound)
+                f = finished(S_EXTENDED, seq, bound.wall, bound.definition)
+                f.name = bound.name
+                f.portal = self.text(bound.portal)
+                f.parameters = bound.parameters
+                return f
+        return None
+
+    cdef int end(self, _Session s, uint64_t seq, int64_t wall, str reason) except -1:
+        cdef Finished f
+        del self.sessions[s.number]
+        self.last = None
+        for each in s.open.values():
+            f = <Finished>each
+            f.session = s
+            f.outcome = O_UNKNOWN
+            if f.frames is not None:
+                self.open_results(f)
+            self.out.append(f)
+        s.open = {}
+        self.out.append(self.slow.ended(s.id, s.who, seq, wall, reason))
+        return 0
+
+    # ------------------------------------------------------------ state
+
+    def running(self, int64_t before):
+        cdef _Session s
+        cdef Finished f
+        lines = []
+        for session in self.sessions.values():
+            s = <_Session>session
+            for each in s.open.values():
+                f = <Finished>each
+                if f.wall < before:
+                    f.session = s
+                    lines.append(f.line())
+                    f.session = None
+        return lines
+
+    @property
+    def open_sessions(self):
+        return len(self.sessions)
+
+    def state(self):
+        cdef _Session s
+        cdef _Bound x
+        cdef Finished f
+        cdef dict places = {}
+        cdef list payloads = []
+        sessions = []
+        for session in self.sessions.values():
+            s = <_Session>session
+            bounds = []
+            for each in s.portals.values():
+                x = <_Bound>each
+                bounds.append((x.seq, x.wall, keep(places, payloads, x.definition), x.body))
+            intents = []
+            for part in (s.open, s.parses):
+                for each in part.values():
+                    f = <Finished>each
+                    frames = f.frames if isinstance(f.frames, list) else [] if f.frames is None else [f.frames]
+                    intents.append((f.kind, f.seq, f.wall, keep(places, payloads, f.definition), f.row_limit, f.name, f.portal,
+                                    f.parameters, f.formats, frames))
+            sessions.append((s.number, s.header, bounds, intents))
+        known = [(id, keep(places, payloads, <_Definition>d)) for id, d in self.definitions.items()]
+        return payloads, known, sessions
+
+    def load(self, definitions, known, sessions, bint joining):
+        cdef _Session s
+        cdef _Bound x
+        cdef Finished f
+        made = [self.define(payload) for payload in definitions]
+        self.definitions = {id: made[index] for id, index in known}
+        self.sessions = {}
+        self.last = None
+        self.joining = joining
+        for number, header, bounds, intents in sessions:
+            s = self.adopt(number, header)
+            for seq, wall, index, body in bounds:
+                x = _Bound.__new__(_Bound)
+                x.seq, x.wall, x.definition, x.body = seq, wall, made[index], body
+                x.portal = body[:body.index(0)]
+                s.portals[x.portal] = x
+            for kind, seq, wall, index, row_limit, name, portal, parameters, formats, frames in intents:
+                f = finished(kind, seq, wall, made[index])
+                f.row_limit, f.name, f.portal, f.parameters, f.formats = row_limit, name, portal, parameters, formats
+                f.frames = frames or None
+                f.captured = sum([len(piece) + 8 for piece in frames])
+                (s.parses if kind == S_PARSE else s.open)[seq] = f
+
+
+cdef object keep(dict places, list payloads, _Definition d):
+    """Its index in the snapshot."""
+    place = places.get(d)
+    if place is None:
+        place = places[d] = len(payloads)
+        payloads.append(d.payload)
+    return place
