@@ -121,11 +121,11 @@ class Gateway:
             pool=self.pool, sessions=self.sessions, reloader=self.reloader, approvals=self.approvals, store=self.store,
             shipping=self.shipping, keys=self.keys, dispatch=self.dispatch, announcer=self.announcer,
         )
+        self._signals()         # before anybody can be told that the gateway is ready
         await self._open_admin(admin, console)
         self._listeners = [Listener(sock, self._take) for sock in sockets]
         for listener in self._listeners:
             listener.start()
-        self._signals()
         self._every(TICK_S, self.approvals.expire, "expiring approvals")
         self._every(TICK_S, lambda: self.reloader.watch(self.trail), "watching the policy file")
         self._every(CATALOG_POLL_S, self.catalogs.poll, "polling catalogs")

@@ -82,10 +82,12 @@ def run(tmp_path: Path, scenario: Callable[[Running], Awaitable[None]], entry: E
         try:
             await running.ready()
             await scenario(running)
-        finally:
-            if not task.done():
-                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.wait_for(task, 20)
+        finally:
+            # Not by a signal: where the gateway has failed nobody would catch it, and it is the whole test run's.
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(main())
 
