@@ -151,6 +151,7 @@ class Pool:
         self._restarting: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
         self._ping_number = 0
+        self._ping_due = 0.0
         self._ping_handle: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -162,7 +163,7 @@ class Pool:
     def start(self) -> None:
         for index in range(self.size):
             self._spawn(index)
-        self._ping_handle = self._loop.call_later(self._ping_every_s, self._ping)
+        self._ping_later()
 
     def least_loaded(self) -> Worker | None:
         """The worker that should get the next client; None while none is ready."""
@@ -310,7 +311,10 @@ class Pool:
     def _ping(self) -> None:
         self._ping_number += 1
         now = self._loop.time()
+        # While this process itself was stopped or starved, nobody could be heard.
+        deaf_s = max(0.0, now - self._ping_due)
         for worker in list(self.workers.values()):
+            worker.heard_at = min(now, worker.heard_at + deaf_s)
             allowed_s = self._silence_max_s if worker.ready else START_MAX_S
             silent_s = now - worker.heard_at
             if silent_s > allowed_s:
@@ -318,7 +322,11 @@ class Pool:
                 worker.kill()
             else:
                 worker.send(model.Ping(number=self._ping_number))
-        self._ping_handle = self._loop.call_later(self._ping_every_s, self._ping)
+        self._ping_later()
+
+    def _ping_later(self) -> None:
+        self._ping_due = self._loop.time() + self._ping_every_s
+        self._ping_handle = self._loop.call_at(self._ping_due, self._ping)
 
 
 def _how(exitcode: int | None) -> str:

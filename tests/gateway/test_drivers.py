@@ -239,12 +239,17 @@ def test_asyncpg_pool(gateway: Gateway) -> None:
     asyncio.run(run())
 
 
-def test_a_slow_reader_delays_nobody(gateway: Gateway) -> None:
+def test_a_slow_reader_delays_nobody(gateway: Gateway, postgres: PostgresServer) -> None:
     """One client asks for a gigabyte and does not read; others go on, and the gateway's memory stays small."""
     with contextlib.closing(gateway.connect("shop")) as slow, gateway.connect("shop") as other:
         slow.pgconn.send_query(b"SELECT repeat('x', 1000000) FROM generate_series(1, 1000)")
         slow.pgconn.flush()
-        time.sleep(1.0)
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND wait_event = 'ClientWrite'"
+        with postgres.connect() as db:
+            wait_until(
+                lambda: db.execute(blocked, ("SELECT repeat(''x'', 1000000) FROM%",)).fetchone() != (0,),
+                "the server itself has to wait for the slow reader", 30,
+            )
         began = time.monotonic()
         for _ in range(200):
             other.execute("SELECT 1")

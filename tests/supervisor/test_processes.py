@@ -140,6 +140,18 @@ def test_pongs_keep_a_worker_alive(tmp_path: Path) -> None:
     run(workers.polite, tmp_path, scenario, ping_every_s=0.02, silence_max_s=1.0)
 
 
+def test_a_supervisor_that_was_stopped_kills_nobody_for_it(tmp_path: Path) -> None:
+    async def scenario(pool: Pool, seen: Seen) -> None:
+        for _ in range(3):
+            heard = len(seen.messages)
+            await until(lambda: len(seen.messages) >= heard + 2)        # noqa: B023  (used at once)
+            time.sleep(0.4)                         # the loop stands still
+        await asyncio.sleep(0.2)
+        assert seen.died == []
+
+    run(workers.polite, tmp_path, scenario, ping_every_s=0.05, silence_max_s=0.2)
+
+
 def test_clients_go_to_the_least_loaded(tmp_path: Path) -> None:
     async def scenario(pool: Pool, seen: Seen) -> None:
         await until(lambda: len(pool.workers) == 2 and all(w.ready for w in pool.workers.values()))

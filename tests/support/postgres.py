@@ -275,8 +275,17 @@ class PostgresServer:
             with self.connect() as db:
                 db.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def log_text(self) -> str:
-        return self.log.read_text(errors="replace")
+    def log_text(self, since: int = 0) -> str:
+        """The server's log from an offset in bytes (an earlier size of it) on."""
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
+
+    def is_running(self, pattern: str) -> bool:
+        """Whether a statement that matches the LIKE pattern runs right now."""
+        query = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()"
+        with self.connect() as db:
+            return db.execute(query, (pattern,)).fetchone() is not None
 
     @property
     def pid(self) -> int:
