@@ -233,6 +233,7 @@ class ConnectionDone(Frozen, frozen=True, kw_only=True, tag="connection_done"):
     """An accepted client ended before it became a session (probe, cancel, refused login); frees its place."""
 
     reason: str                     # "cancel" | "refused" | "probe" | "timeout" | "error"
+    peer: str = ""                  # as in Accept
 
 
 class LoginRefused(Frozen, frozen=True, kw_only=True, tag="login_refused"):

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from hoopfast import limits, model
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
+from hoopfast.supervisor.doorway import Doorway
 from hoopfast.supervisor.processes import Pool, Worker
 from hoopfast.supervisor.sessions import Sessions
 from hoopfast.supervisor.trail import Trail
@@ -54,7 +55,9 @@ class Dispatch:
         config: Callable[[], Config],
         update: Callable[[], model.ConfigUpdate],
         clock: Callable[[], float],
+        doorway: Doorway | None = None,
     ) -> None:
+        self._doorway = doorway or Doorway()
         self.auth_failures: Counter[str] = Counter()
         self._gate = gate
         self._approvals = approvals
@@ -149,6 +152,7 @@ class Dispatch:
         worker.send(reply)
 
     def _session_opened(self, worker: Worker, opened: model.SessionOpened) -> None:
+        self._doorway.left(worker, opened.peer)
         self._sessions.opened(worker.index, opened)
         self._write(self._store.session_opened, opened, worker.index)
         config = self._config()
@@ -175,7 +179,8 @@ class Dispatch:
         worker.load = max(0, worker.load - 1)
         self._write(self._store.session_closed, closed.session, self._clock(), closed.reason)
 
-    def _connection_done(self, worker: Worker, _done: model.ConnectionDone) -> None:
+    def _connection_done(self, worker: Worker, done: model.ConnectionDone) -> None:
+        self._doorway.left(worker, done.peer)
         worker.load = max(0, worker.load - 1)
 
     def _login_refused(self, _: Worker, refused: model.LoginRefused) -> None:

@@ -23,8 +23,6 @@ from starlette.routing import BaseRoute
 from hoopfast import config as configuration
 from hoopfast import logs, model, secrets
 from hoopfast.audit.search import AuditReader
-from hoopfast.audit.shipper import Shipper
-from hoopfast.audit.sinks.base import make_sinks
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
 from hoopfast.control.catalog import CatalogKeeper
@@ -41,6 +39,7 @@ from hoopfast.store.rows import ApprovalRow
 from hoopfast.supervisor import web
 from hoopfast.supervisor.api import Api
 from hoopfast.supervisor.dispatch import Dispatch
+from hoopfast.supervisor.doorway import Doorway
 from hoopfast.supervisor.health import Health
 from hoopfast.supervisor.listeners import Listener, bind
 from hoopfast.supervisor.metrics import registry_of
@@ -114,7 +113,7 @@ class Gateway:
         self._open_desks()
         self.pool = Pool(_workers(config), entry, self.dispatch, state_dir=state.path)
         self.dispatch.pool = self.pool
-        self._open_shipping()
+        await self._open_shipping()
         self.pool.start()
         self._closing.append(self.pool.stop)
         self.health = Health(
@@ -161,8 +160,8 @@ class Gateway:
         self.gate = Gate(config, self.store, self.keys, time.time)
         self.reloader.before_accept.append(self.gate.reload)
         self._closing += [self.keys.close, self.gate.close]
-        self._shipper: Shipper | None = None
-        self.trail = Trail(lambda event: self._shipper.add(event) if self._shipper is not None else None)
+        self._shipping: Shipping | None = None
+        self.trail = Trail(lambda event: self._shipping.add(event) if self._shipping is not None else None)
         self.announcer = Announcer(
             config.approvals.webhooks, resolve_secret=secrets.resolve, url=self._approval_url, clock=time.time
         )
@@ -171,9 +170,11 @@ class Gateway:
             self.store, decide=self._decide, announce=self.announcer.announce, record=self._record_approval,
             clock=time.time, url=self._approval_url,
         )
+        self.doorway = Doorway()
         self.dispatch = Dispatch(
             gate=self.gate, approvals=self.approvals, store=self.store, sessions=self.sessions, trail=self.trail,
             config=lambda: self.reloader.current.config, update=self.reloader.update, clock=time.time,
+            doorway=self.doorway,
         )
         self._closing.append(self.dispatch.close)
         now = self.reloader.current
@@ -183,16 +184,14 @@ class Gateway:
         self.dispatch.catalogs = self.catalogs
         self._closing.append(self.catalogs.close)
 
-    def _open_shipping(self) -> None:
-        state = self._state
+    async def _open_shipping(self) -> None:
         try:
-            sinks = make_sinks(self._first, state.path)
-            shipper = Shipper(state.journal, sinks, is_live=self.pool.is_live)
+            shipping = Shipping(self._first, self._state.path, is_live=self.pool.is_live)
+            await shipping.start()
         except (OSError, AuditUnavailable, ValueError) as failure:
             problem = Problem(str(self._config_path), "$.audit.sinks", f"cannot be opened: {failure}")
             raise ConfigError([problem]) from failure
-        self._shipper = shipper
-        self.shipping = Shipping(shipper)
+        self._shipping = self.shipping = shipping
         self._closing.append(self.shipping.close)
         task = asyncio.create_task(self.shipping.run())
         self._tasks.append(task)
@@ -224,12 +223,16 @@ class Gateway:
     def _take(self, listener: str, peer: str, fd: int) -> tuple[str, str] | None:
         """A place for a new client, in the least loaded worker."""
         taken = sum(worker.load for worker in self.pool.workers.values())
-        if taken >= self.reloader.current.config.listen.max_sessions + HEADROOM:
+        places = self.reloader.current.config.listen.max_sessions
+        if taken >= places + HEADROOM:
             return "53300", "the gateway has no room for another session; try again later"
+        if not self.doorway.may_enter(peer, places):
+            return "53300", "too many connections from this address are not logged in yet; try again later"
         worker = self.pool.least_loaded()
         if worker is None:
             return "57P03", "the gateway is starting up; try again in a moment"
         worker.load += 1
+        self.doorway.entered(worker, peer)
         # The link closes the descriptor as soon as it is on its way; the listener forgets it.
         worker.send(model.Accept(listener=listener, peer=peer), fd)
         return None

@@ -86,7 +86,8 @@ class Front:
         self._auth: dict[int, asyncio.Future[model.AuthReply]] = {}
         self._catalogs: dict[str, Any] = {}
         self._catalog_waiters: dict[str, asyncio.Future[None]] = {}
-        self._places = asyncio.Semaphore(limits.LOGINS_IN_FLIGHT_MAX)
+        # Who has proved nothing takes no place, or a few silent clients could keep everybody out.
+        self.places = asyncio.Semaphore(limits.LOGINS_IN_FLIGHT_MAX)
         self._logins: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._verdicts: dict[tuple[int, int], asyncio.Task[None]] = {}
@@ -107,7 +108,7 @@ class Front:
         plan = self.plan
         if plan is None or self.draining:
             os.close(fd)
-            self.tell(model.ConnectionDone(reason="refused"))
+            self.tell(model.ConnectionDone(reason="refused", peer=peer))
             return
         login = Login(self, plan, fd, peer, self._loop.time() + plan.config.listen.login_timeout)
         task = self._loop.create_task(self._log_in(login))
@@ -115,10 +116,8 @@ class Front:
         task.add_done_callback(self._logins.discard)
 
     async def _log_in(self, login: Login) -> None:
-        # Beyond the bound clients wait, unread; their login timeout runs meanwhile.
-        async with self._places:
-            with contextlib.suppress(asyncio.CancelledError):
-                await login.run()
+        with contextlib.suppress(asyncio.CancelledError):
+            await login.run()
 
     # ------------------------------------------------------------ what a login needs
 
@@ -185,7 +184,7 @@ class Front:
         match message:
             case model.Accept():
                 if fd is None:
-                    self.tell(model.ConnectionDone(reason="error"))
+                    self.tell(model.ConnectionDone(reason="error", peer=message.peer))
                 else:
                     self.accept(fd, message.peer)
             case model.AuthReply():

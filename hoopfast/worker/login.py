@@ -41,6 +41,7 @@ class Desk(Protocol):
 
     plan: Plan | None
     draining: str
+    places: asyncio.Semaphore               # bounds the logins under way to upstreams; beyond it they wait their turn
 
     async def authenticate(self, wanted: model.AuthWanted) -> model.AuthReply: ...
     async def catalog(self, connection: str) -> Any: ...
@@ -101,7 +102,7 @@ class Login:
         finally:
             self._channel.close()
             if outcome:
-                self._desk.tell(model.ConnectionDone(reason=outcome))
+                self._desk.tell(model.ConnectionDone(reason=outcome, peer=self._peer))
 
     async def _session(self) -> str:
         """"" when the client has become a session, "cancel" for a CancelRequest."""
@@ -116,7 +117,8 @@ class Login:
             await self._channel.write(messages.negotiate_protocol_version(request.minor, request.unknown))
         identity = self._identity = await self._authenticate(request)
         connection = self._admit(identity, request.database)
-        await self._connect(request, identity, connection)
+        async with self._desk.places:
+            await self._connect(request, identity, connection)
         return ""
 
     def _insist_tls(self) -> None:

@@ -116,7 +116,7 @@ class Worker:
             if fd is not None:
                 os.close(fd)
             if isinstance(message, model.Accept):
-                self._send(model.ConnectionDone(reason="error"))
+                self._send(model.ConnectionDone(reason="error", peer=message.peer))
 
     def _send(self, message: Any) -> None:
         if self._link is not None:

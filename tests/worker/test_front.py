@@ -263,19 +263,29 @@ def test_logins_beyond_the_bound_wait_their_turn(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("hoopfast.limits.LOGINS_IN_FLIGHT_MAX", 1)
 
     async def body(bench: Bench) -> None:
-        first, second = bench.connect(), bench.connect()
-        startup = m.startup_message(m.PROTOCOL_3_0, {"user": "ana", "database": "shop"})
-        await first.send(startup)
-        await first.message()
-        await second.send(startup)
-        waiting = asyncio.create_task(second.message())
-        await asyncio.sleep(0.02)
+        await bench.front.places.acquire()
+        client = bench.connect()
+        await client.log_in()
+        waiting = asyncio.create_task(client.messages_until(b"Z"))
+        await asyncio.sleep(0.05)
         assert not waiting.done()
-        await first.send(m.password_message("t"))
-        await first.messages_until(b"Z")
-        assert (await waiting)[0] == b"R"
-        second.sock.close()
-        await bench.heard(model.ConnectionDone)
+        bench.front.places.release()
+        assert (await waiting)[-1][0] == b"Z"
+
+    run(body)
+
+
+def test_who_has_proved_nothing_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoopfast.limits.LOGINS_IN_FLIGHT_MAX", 1)
+
+    async def body(bench: Bench) -> None:
+        silent, half, client = bench.connect(), bench.connect(), bench.connect()
+        await half.send(m.startup_message(m.PROTOCOL_3_0, {"user": "ana", "database": "shop"}))
+        await half.message()
+        await client.log_in()
+        assert (await client.messages_until(b"Z"))[-1][0] == b"Z"
+        silent.sock.close()
+        assert (await bench.heard(model.ConnectionDone)).peer
 
     run(body)
 
