@@ -12,9 +12,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV ?= .venv
-PYTHON := $(VENV)/bin/python
+PY := $(VENV)/bin/python
 CORE := setup.py hoopfast/_wire.pyx $(wildcard hoopfast/_wire/*)
 ARGS ?=
+# PYTHON, from the environment or the command line, is for deploy/bootstrap.sh: what the virtual environment is made with.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
@@ -37,35 +38,35 @@ BUILD := $(VENV)/.built-$(or $(HOOPFAST_BUILD),release)
 $(BUILD): $(CORE)
 	@echo "building the compiled core ($(or $(HOOPFAST_BUILD),release)); a minute the first time"
 	@rm -f $(VENV)/.built-*
-	@$(PYTHON) setup.py -q build_ext --inplace --force
+	@$(PY) setup.py -q build_ext --inplace --force
 	@touch $@
 
 demo: $(VENV)/.ready-demo
-	@$(MAKE) --no-print-directory $(BUILD)
+	@$(MAKE) -s --no-print-directory $(BUILD)
 	@$(VENV)/bin/hoopfast demo $(if $(TOUR_ONLY),--tour-only) $(ARGS)
 
 test: $(VENV)/.ready-test
-	@$(MAKE) --no-print-directory $(BUILD)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m pytest $(ARGS)
 
 test-quick: $(VENV)/.ready-test
-	@$(MAKE) --no-print-directory $(BUILD)
-	@$(PYTHON) -m pytest -m "not server" $(ARGS)
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m pytest -m "not server" $(ARGS)
 
 check: $(VENV)/.ready-test
-	@$(MAKE) --no-print-directory $(BUILD)
-	@$(PYTHON) -m ruff check .
-	@$(PYTHON) -m mypy
-	@$(PYTHON) -m pytest -q -m "not server" tests/quality
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q -m "not server" tests/quality
 
 bench: $(VENV)/.ready-bench
-	@$(MAKE) --no-print-directory $(BUILD)
-	@$(PYTHON) -m pytest -q bench/test_core.py --benchmark-only --benchmark-columns=min,median,ops --benchmark-disable-gc
-	@$(PYTHON) -m bench.peers $(ARGS)
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m pytest -q bench/test_core.py --benchmark-only --benchmark-columns=min,median,ops --benchmark-disable-gc
+	@$(PY) -m bench.peers $(ARGS)
 
 load: $(VENV)/.ready-test
-	@$(MAKE) --no-print-directory $(BUILD)
-	@$(PYTHON) -m loadtest.run $(ARGS)
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m loadtest.run $(ARGS)
 
 clean:
 	@rm -rf "$(VENV)" build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks *.egg-info

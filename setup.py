@@ -1,4 +1,7 @@
-"""Builds the compiled core. HOOPFAST_BUILD chooses the preset: release (default), debug, sanitize."""
+"""Builds the compiled core. HOOPFAST_BUILD chooses the preset: release (default), debug, sanitize.
+
+"none" leaves it out: deploy/bootstrap.sh installs the dependencies that way, and the Makefile then builds it in place.
+"""
 
 import os
 from glob import glob
@@ -6,7 +9,8 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-PRESETS = {
+PRESETS: dict[str, tuple[list[str], list[str]]] = {
+    "none": ([], []),
     "release": (["-O3", "-g", "-fno-plt"], []),
     "debug": (["-O1", "-g3", "-DHF_DEBUG=1"], []),
     "sanitize": (
@@ -32,7 +36,7 @@ core = Extension(
 )
 
 setup(
-    ext_modules=cythonize(
+    ext_modules=[] if preset == "none" else cythonize(
         [core],
         compiler_directives={
             "language_level": 3,

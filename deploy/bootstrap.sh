@@ -28,7 +28,10 @@ missing() {
     local python include version
     python=$(find_python)
     if [ -z "$python" ]; then
-        echo python3 python3-venv python3-dev
+        # A python3 that is too old stays what it is; a newer one may stand beside it.
+        version=python3
+        ! command -v python3 >/dev/null 2>&1 || version=python3.11
+        printf '%s\n' "$version" "$version-venv" "$version-dev"
     else
         # Debian names the packages of a second interpreter after its version.
         version=$("$python" -c 'import os.path, sys; print("%d.%d" % sys.version_info[:2] if os.path.realpath(sys.executable) != os.path.realpath("/usr/bin/python3") else "3")')
@@ -47,6 +50,10 @@ missing() {
 
 install_packages() {
     local run=()
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "this is not Debian or Ubuntu; please install what these packages hold, and try again: $*"
+        exit 1
+    fi
     if [ "$(id -u)" -ne 0 ]; then
         if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
             run=(sudo -n)
@@ -55,10 +62,6 @@ install_packages() {
             say "    sudo apt-get install -y $*"
             exit 1
         fi
-    fi
-    if ! command -v apt-get >/dev/null 2>&1; then
-        say "this is not Debian or Ubuntu; please install what these packages hold, and try again: $*"
-        exit 1
     fi
     say "installing $*"
     # The benchmark starts its own PgBouncer and HAProxy; Debian's services stay off.
@@ -100,6 +103,9 @@ extra=$purpose
 say "installing the packages of [$extra] into $venv"
 pip=("$venv/bin/python" -m pip install -q --retries 8 --timeout 120)
 # The build tools live in the environment, so that a change of the core is one quick build_ext.
-"${pip[@]}" 'setuptools>=77' wheel 'cython>=3.1'
-"${pip[@]}" --no-build-isolation -e ".[$extra]"
-touch "$venv/.ready-$purpose" "$venv/.built-${HOOPFAST_BUILD:-release}"
+if ! "${pip[@]}" 'setuptools>=77' wheel 'cython>=3.1' ||
+    ! HOOPFAST_BUILD=none "${pip[@]}" --no-build-isolation -e ".[$extra]"; then
+    say "pip could not install them (see above); the packages come from PyPI, or from where pip is told to look"
+    exit 1
+fi
+touch "$venv/.ready-$purpose"

@@ -137,7 +137,7 @@ def main() -> None:
 
     table = Table(title="load", title_justify="left")
     for heading in ("what", "requests", "failures", "p50 ms", "p99 ms", "max ms", "per second"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
+        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["Name"], row["Request Count"], row["Failure Count"], row["50%"], row["99%"],
