@@ -11,11 +11,12 @@ cd "$(dirname "$0")/.."
 
 say() { printf 'hoopfast: %s\n' "$*" >&2; }
 
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
 find_python() {
     local name
-    for name in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
-        [ -n "$name" ] || continue
-        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    for name in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if new_enough "$name"; then
             "$name" -c 'import sys; print(sys.executable)'
             return
         fi
@@ -82,6 +83,10 @@ install_packages() {
     fi
 }
 
+if [ -n "${PYTHON:-}" ] && ! new_enough "$PYTHON"; then
+    say "PYTHON=$PYTHON is no Python 3.11 or newer; name another, or none, and one will be looked for"
+    exit 1
+fi
 mapfile -t wanted < <(missing)
 if [ ${#wanted[@]} -gt 0 ]; then
     install_packages "${wanted[@]}"
@@ -92,7 +97,7 @@ if [ ${#wanted[@]} -gt 0 ]; then
     fi
 fi
 
-if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+if ! new_enough "$venv/bin/python"; then
     say "making $venv"
     rm -rf "$venv"
     "$(find_python)" -m venv "$venv"
