@@ -1,10 +1,11 @@
 """The shipper: journal segments and the supervisor's own events, to every sink, at least once and in order per worker.
 
-Run by the supervisor in a thread (`step`, about ten times a second). Sinks that keep up share one *lane*: records are
-decoded once for all of them. A sink that fails leaves with a lane of its own, retries with back-off, and joins again
-when it has caught up. What a sink has for good is written to its checkpoint about once a second; after a crash it goes
-on from there. A segment is deleted when the checkpoints of all sinks are behind it; sessions and statements that are
-still open live on in snapshots beside the checkpoint, so they do not hold segments back.
+Run in a process of its own: supervisor/shipping_process.py calls `step`, about ten times a second when idle. Sinks
+that keep up share one *lane*: records are decoded once for all of them. A sink that fails leaves with a lane of its
+own, retries with back-off, and joins again when it has caught up. What a sink has for good is written to its
+checkpoint about once a second; after a crash it goes on from there. A segment is deleted when the checkpoints of all
+sinks are behind it; sessions and statements that are still open live on in snapshots beside the checkpoint, so they
+do not hold segments back.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hoopfast.audit.builder import Item
-from hoopfast.audit.events import Gateway
 from hoopfast.audit.sinks.base import Sink
 from hoopfast.audit.streams import (
     Place,
-    Spool,
     SpoolStream,
     Stream,
     WorkerStream,
@@ -89,19 +88,21 @@ class _Lane:
 
 
 class Shipper:
-    """`step`, `lag` and `close` from one thread at a time; `add` from any.
+    """`step`, `lag` and `close`, from one thread at a time.
 
-    `is_live(worker, boot)` says whether that worker process still runs; once it said no, its journal is final.
-    Checkpoints and the spool live in `ship` beside the journal directory. Raises OSError when those cannot be made,
-    AuditUnavailable without a sink.
+    `living(streams)` says which of these streams may still grow: `w<worker>-<boot>` of workers that run, and the spool
+    (streams.Spool) that is written now. Once a stream is not among them, it is final. Checkpoints and spools live in
+    `ship` beside the journal directory. Raises OSError when those cannot be made, AuditUnavailable without a sink.
     """
 
-    def __init__(self, journal_dir: Path, sinks: list[Sink], *, is_live: Callable[[int, int], bool]) -> None:
+    def __init__(
+        self, journal_dir: Path, sinks: list[Sink], *, living: Callable[[Collection[str]], Collection[str]],
+    ) -> None:
         if not sinks:
             raise AuditUnavailable("there is no audit sink: name at least one under audit.sinks")
         self._journal = journal_dir
-        self._home = journal_dir.parent / "ship"
-        self._is_live = is_live
+        self._home = ship_dir(journal_dir)
+        self._living = living
         self._sinks = sinks
         self._step = threading.Lock()
         self._errors = 0
@@ -110,15 +111,10 @@ class Shipper:
         self._next_running = 0.0
         journal_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._spool = Spool(self._home)
         self._kept: dict[str, Checkpoint] = {}
         self._lanes = self._restore()
 
-    # ------------------------------------------------------------ for the supervisor
-
-    def add(self, event: Gateway) -> None:
-        """An event of the gateway itself (events.gateway_event). Raises AuditUnavailable when it cannot be kept."""
-        self._spool.add(event)
+    # ------------------------------------------------------------ for the process
 
     def step(self) -> int:
         """Some work for every sink; how many events were built. 0: everything that is there has been read."""
@@ -143,7 +139,6 @@ class Shipper:
             while self._advance() and time.monotonic() < deadline:
                 pass
             self._checkpoint()
-            self._spool.close()
             for lane in self._lanes:
                 for stream in lane.streams.values():
                     stream.close()
@@ -156,10 +151,11 @@ class Shipper:
     # ------------------------------------------------------------ one step
 
     def _advance(self) -> int:
-        # Who is alive is asked before the files are looked at: a worker that dies in between is final next time.
-        live = {f"w{worker}-{boot}": self._is_live(worker, boot) for worker, boot in workers_of(self._journal)}
-        live[self._spool.path.stem] = True
         self._discover()
+        # Who is alive is asked before the files are read: a worker that dies in between is final next time.
+        asked = {key for lane in self._lanes for key, stream in lane.streams.items() if not stream.done}
+        living = set(self._living(asked))
+        live = {key: key in living for key in asked}
         built = 0
         lead: dict[str, tuple[Place, bool]] | None = None
         ahead_first = sorted(self._lanes, key=lambda lane: lane.progress, reverse=True)
@@ -188,7 +184,7 @@ class Shipper:
                 # Up to where the lead lane is, so that this one can join it; its end is everybody's end.
                 place = until[0] if until is not None and not until[1] else None
                 try:
-                    stream.read(lane.pending, BATCH_RECORDS, live=live.get(key, False), until=place)
+                    stream.read(lane.pending, BATCH_RECORDS, live=live.get(key, True), until=place)
                 except OSError as failure:
                     self._errors += 1
                     log.error("the journal cannot be read", extra={"fields": {"stream": key, "error": str(failure)}})
@@ -379,6 +375,11 @@ class Shipper:
         except (FileNotFoundError, msgspec.MsgspecError) as failure:
             log.error("audit snapshot cannot be read", extra={"fields": {"file": state.name, "error": str(failure)}})
             return WorkerStream.resume(self._journal, worker, boot, place, None)
+
+
+def ship_dir(journal_dir: Path) -> Path:
+    """Where checkpoints and spools are."""
+    return journal_dir.parent / "ship"
 
 
 def _write_file(path: Path, data: bytes) -> None:

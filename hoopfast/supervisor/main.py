@@ -23,8 +23,6 @@ from starlette.routing import BaseRoute
 from hoopfast import config as configuration
 from hoopfast import logs, model, secrets
 from hoopfast.audit.search import AuditReader
-from hoopfast.audit.shipper import Shipper
-from hoopfast.audit.sinks.base import make_sinks
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
 from hoopfast.control.catalog import CatalogKeeper
@@ -115,7 +113,7 @@ class Gateway:
         self._open_desks()
         self.pool = Pool(_workers(config), entry, self.dispatch, state_dir=state.path)
         self.dispatch.pool = self.pool
-        self._open_shipping()
+        await self._open_shipping()
         self.pool.start()
         self._closing.append(self.pool.stop)
         self.health = Health(
@@ -162,8 +160,8 @@ class Gateway:
         self.gate = Gate(config, self.store, self.keys, time.time)
         self.reloader.before_accept.append(self.gate.reload)
         self._closing += [self.keys.close, self.gate.close]
-        self._shipper: Shipper | None = None
-        self.trail = Trail(lambda event: self._shipper.add(event) if self._shipper is not None else None)
+        self._shipping: Shipping | None = None
+        self.trail = Trail(lambda event: self._shipping.add(event) if self._shipping is not None else None)
         self.announcer = Announcer(
             config.approvals.webhooks, resolve_secret=secrets.resolve, url=self._approval_url, clock=time.time
         )
@@ -186,16 +184,14 @@ class Gateway:
         self.dispatch.catalogs = self.catalogs
         self._closing.append(self.catalogs.close)
 
-    def _open_shipping(self) -> None:
-        state = self._state
+    async def _open_shipping(self) -> None:
         try:
-            sinks = make_sinks(self._first, state.path)
-            shipper = Shipper(state.journal, sinks, is_live=self.pool.is_live)
+            shipping = Shipping(self._first, self._state.path, is_live=self.pool.is_live)
+            await shipping.start()
         except (OSError, AuditUnavailable, ValueError) as failure:
             problem = Problem(str(self._config_path), "$.audit.sinks", f"cannot be opened: {failure}")
             raise ConfigError([problem]) from failure
-        self._shipper = shipper
-        self.shipping = Shipping(shipper)
+        self._shipping = self.shipping = shipping
         self._closing.append(self.shipping.close)
         task = asyncio.create_task(self.shipping.run())
         self._tasks.append(task)

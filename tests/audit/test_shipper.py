@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import zstandard
 
 from hoopfast.audit import shipper as shipper_module
 from hoopfast.audit.builder import Item, as_events
-from hoopfast.audit.events import Event, Statement, gateway_event
+from hoopfast.audit.events import Event, Gateway, Statement, gateway_event
 from hoopfast.audit.shipper import Shipper
 from hoopfast.audit.sinks.base import make_sinks
 from hoopfast.audit.sinks.jsonl import JsonlSink
 from hoopfast.audit.sinks.sqlite import SqliteSink
+from hoopfast.audit.streams import Spool
 from hoopfast.config import Audit, Config
 from hoopfast.config import Sink as SinkConfig
 from hoopfast.errors import AuditUnavailable
@@ -66,12 +67,26 @@ class World:
         self.journal = root / "journal"
         self.journal.mkdir()
         self.live = {(0, 1000), (1, 1001)}
+        self.spool: Spool | None = None
 
     def writer(self, worker: int = 0, boot: int | None = None, size: int = 65536) -> JournalWriter:
         return JournalWriter(self.journal, worker, boot or 1000 + worker, size)
 
     def shipper(self, *sinks: Any) -> Shipper:
-        return Shipper(self.journal, list(sinks), is_live=lambda worker, boot: (worker, boot) in self.live)
+        """A new one, as after a restart, with a new spool; what add gives goes there."""
+        if self.spool is not None:
+            self.spool.close()
+        made = Shipper(self.journal, list(sinks), living=self.living)
+        self.spool = Spool(self.root / "ship")
+        return made
+
+    def living(self, streams: Collection[str]) -> set[str]:
+        assert self.spool is not None
+        return {f"w{worker}-{boot}" for worker, boot in self.live} | {self.spool.path.stem}
+
+    def add(self, event: Gateway) -> None:
+        assert self.spool is not None
+        self.spool.add(event)
 
     def sqlite(self) -> SqliteSink:
         return SqliteSink(self.root / "audit.db")
@@ -187,7 +202,6 @@ def test_kill_between_write_and_checkpoint(world: World, monkeypatch: pytest.Mon
     monkeypatch.undo()
     for sink in shipper._sinks:
         sink.close()
-    shipper._spool.close()
 
     again = world.shipper(world.sqlite(), world.jsonl())
     assert len(world.lines()) == 6                       # cut back to the mark
@@ -217,7 +231,7 @@ def test_restart_anywhere_gives_the_same_trail(world: World, steps: int, monkeyp
         shipper = world.shipper(sink)
         for _ in range(steps):
             shipper.step()
-        shipper._spool.close()
+        world.spool.close()
         for lane in shipper._lanes:
             for stream in lane.streams.values():
                 stream.close()
@@ -318,12 +332,12 @@ def test_dead_workers_are_adopted_with_unknown_outcomes(world: World) -> None:
 
 def test_gateway_events(world: World) -> None:
     sink = ListSink("a")
-    shipper = world.shipper(sink)
+    world.shipper(sink)
     for reason in ("bad_token", "expired"):
-        shipper.add(gateway_event("login_refused", 1, 0, user="eve", client="192.0.2.9:1", reason=reason))
-    shipper._spool.close()                               # killed before anything was shipped
+        world.add(gateway_event("login_refused", 1, 0, user="eve", client="192.0.2.9:1", reason=reason))
+    world.spool.close()                               # killed before anything was shipped
     again = world.shipper(sink)
-    again.add(gateway_event("policy", 2, 0, version=7))
+    world.add(gateway_event("policy", 2, 0, version=7))
     drain(again)
     assert [(e.action, e.fields) for e in sink.events] == [  # type: ignore[union-attr]
         ("login_refused", {"reason": "bad_token"}), ("login_refused", {"reason": "expired"}),
@@ -339,9 +353,9 @@ def test_gateway_events(world: World) -> None:
 
 def test_gateway_event_that_cannot_be_kept_is_refused(world: World) -> None:
     shipper = world.shipper(ListSink("a"))
-    shipper._spool.close()
+    world.spool.close()
     with pytest.raises(AuditUnavailable, match="cannot be recorded"):
-        shipper.add(gateway_event("kill", 1, 0))
+        world.add(gateway_event("kill", 1, 0))
     shipper.close()
 
 
