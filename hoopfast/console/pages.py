@@ -32,7 +32,6 @@ log = logging.getLogger("hoopfast.console")
 
 FORM_MAX_BYTES = 64 * 1024
 SEARCH_LIMIT = 100
-FLOW_COOKIE = "hoopfast-flow"
 REFRESH_S = 5                       # of pages that show what waits
 SEARCH_FIELDS = ("user", "connection", "text", "table", "event", "outcome", "verdict", "since", "until", "after")
 SESSION_STATES = {"open": True, "ended": False}
@@ -196,22 +195,23 @@ class Console:
         secure = self.cookies.is_secure(request)
         # Lax: the provider's redirect back to us comes from another site.
         response.set_cookie(
-            FLOW_COOKIE, cookie, max_age=int(FLOW_S), secure=secure, httponly=True, samesite="lax", path="/signin"
+            _flow_name(secure), cookie, max_age=int(FLOW_S), secure=secure, httponly=True, samesite="lax", path="/"
         )
         return response
 
     async def callback(self, request: Request) -> Response:
         try:
             query = dict(request.query_params)
-            flow_cookie = request.cookies.get(FLOW_COOKIE, "")
-            identity, target = await self._sign_in.finish(query, flow_cookie, _peer(request))
+            flow_cookie = request.cookies.get(_flow_name(self.cookies.is_secure(request)), "")
+            identity, target = await self._sign_in.finish(query, flow_cookie, _peer(request), self._config().identity)
         except ClientFault as fault:
             return self._signin_page("/", fault.message, fault.hint, 401)
         except Refused as refused:
             return self._signin_page("/", refused.message, refused.hint, refused.status)
         # A page, not a redirect: on a redirect chain that began elsewhere, browsers hold the strict cookie back.
         response = render("onward", target=safe_next(target))
-        response.delete_cookie(FLOW_COOKIE, path="/signin")
+        secure = self.cookies.is_secure(request)
+        response.delete_cookie(_flow_name(secure), path="/", secure=secure, httponly=True, samesite="lax")
         return self._admit(request, identity, response, target)
 
     async def signout(self, request: Request) -> Response:
@@ -278,6 +278,11 @@ def _roles(who: Principal) -> dict[str, bool]:
         "is_auditor": not who.roles.isdisjoint((ADMIN, AUDITOR)),
         "is_approver": not who.roles.isdisjoint((ADMIN, APPROVER)),
     }
+
+
+def _flow_name(secure: bool) -> str:
+    # The prefix keeps other hosts of our domain from planting a sign-in of their own.
+    return "__Host-hoopfast-flow" if secure else "hoopfast-flow"
 
 
 def _given(request: Request, names: tuple[str, ...]) -> dict[str, str]:

@@ -410,12 +410,15 @@ class Provider:
         self.forms: list[dict[str, list[str]]] = []
         self.nonce = ""
         self.discovered = ISSUER.issuer
+        self.discoveries = 0
+        self.token_endpoint: Any = "https://okta.example.com/token"
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("openid-configuration"):
+            self.discoveries += 1
             return httpx.Response(200, json={
                 "issuer": self.discovered, "authorization_endpoint": "https://okta.example.com/authorize",
-                "token_endpoint": "https://okta.example.com/token",
+                "token_endpoint": self.token_endpoint,
             })
         self.forms.append(parse_qs(request.content.decode()))
         return httpx.Response(200, json={"id_token": jwt(sub="s", nonce=self.nonce)})
@@ -451,6 +454,87 @@ def test_sign_in_with_the_provider() -> None:
         assert again.status_code == 400, "a flow is good for one try"
 
     run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_strangers_cannot_push_a_sign_in_out_or_make_us_bother_the_provider() -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        query = await begun(bench, provider)
+        mine = dict(bench.http.cookies)
+        nonce = provider.nonce
+        for _ in range(300):
+            bench.http.cookies.clear()
+            await bench.http.get("/signin/with/okta")
+        bench.http.cookies.clear()
+        bench.http.cookies.update(mine)
+        provider.nonce = nonce
+        answer = await bench.http.get(f"/signin/callback?state={query['state']}&code=abc")
+        assert answer.status_code == 200
+        assert provider.discoveries == 1
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_an_unreachable_provider_is_asked_rarely_and_asked_again() -> None:
+    provider = Provider()
+    provider.discovered = "https://evil.example.com"
+
+    async def scenario(bench: Bench) -> None:
+        for _ in range(20):
+            assert (await bench.http.get("/signin/with/okta")).status_code == 502
+        assert provider.discoveries == 1
+        provider.discovered = ISSUER.issuer
+        bench.now += 6
+        assert (await bench.http.get("/signin/with/okta")).status_code == 303
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_a_sign_in_belongs_to_the_browser_that_began_it() -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        attackers = await begun(bench, provider)
+        bench.http.cookies.clear()
+        await begun(bench, provider)                    # the victim has a sign-in of its own under way
+        answer = await bench.http.get(f"/signin/callback?state={attackers['state']}&code=attackers")
+        assert answer.status_code == 400
+        assert provider.forms == []
+        name = "hoopfast-flow"
+        sealed = bench.http.cookies[name]
+        bench.http.cookies.clear()
+        for forged in (sealed[:-2] + "AA", "AAAA", "", "é", sealed[:8]):
+            headers = {"Cookie": f"{name}={forged}".encode()}
+            answer = await bench.http.get(f"/signin/callback?state={attackers['state']}&code=abc", headers=headers)
+            assert answer.status_code == 400
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+@pytest.mark.parametrize("endpoint", ["http://okta.example.com/token", "file:///etc/passwd", "https://", 7, None])
+def test_endpoints_are_https(endpoint: Any) -> None:
+    provider = Provider()
+    provider.token_endpoint = endpoint
+
+    async def scenario(bench: Bench) -> None:
+        assert (await bench.http.get("/signin/with/okta")).status_code == 502
+
+    run(scenario, transport=httpx.MockTransport(provider))
+
+
+def test_behind_https_no_other_host_can_plant_a_sign_in() -> None:
+    provider = Provider()
+
+    async def scenario(bench: Bench) -> None:
+        answer = await bench.http.get("/signin/with/okta")
+        cookie = answer.headers["Set-Cookie"]
+        assert cookie.startswith("__Host-hoopfast-flow=")
+        assert "Path=/;" in cookie
+        assert "Secure" in cookie
+        assert "HttpOnly" in cookie
+
+    run(scenario, Admin(public_url="https://gw.example.com"), httpx.MockTransport(provider))
 
 
 def test_the_provider_does_not_let_in_who_has_no_role() -> None:
