@@ -1,5 +1,8 @@
 """Serves ASGI applications inside the supervisor's event loop: uvicorn without its own loop, signals and process.
 
+What uvicorn leaves open is closed here: connections that ask for nothing or ask slowly, too many of them, and peers of
+the admin socket that are somebody else.
+
 Called by supervisor/main.py, once for the admin address and once for the admin socket.
 """
 
@@ -11,11 +14,14 @@ import logging
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hoopfast.config import ServerTls
 from hoopfast.errors import ConfigError, Problem
@@ -23,7 +29,9 @@ from hoopfast.supervisor import listeners
 
 log = logging.getLogger("hoopfast.supervisor.web")
 
-CONCURRENCY_MAX = 512
+CONNECTIONS_MAX = 1024
+ADDRESS_SHARE = 2                   # one address may have 1/n of them: a reverse proxy has one too
+REQUEST_S = 15.0                    # from its first byte (or the connection) to the last of its body
 HEADERS_MAX_BYTES = 64 * 1024       # a token with many groups has more than 10 kB
 SHUTDOWN_S = 2
 KEEPALIVE_S = 30
@@ -36,14 +44,71 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Protocol(H11Protocol):
+    """One connection. uvicorn's own time limit covers only the pause between two requests."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        if self._is_too_many() or not _is_own_user(transport.get_extra_info("socket")):
+            transport.abort()
+        else:
+            self._late = self.loop.call_later(REQUEST_S, self._on_late)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_receiving():
+            self._cancel_late()
+        elif self._late is None:
+            self._late = self.loop.call_later(REQUEST_S, self._on_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_late()
+        super().connection_lost(exc)
+
+    def _is_receiving(self) -> bool:
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+
+    def _on_late(self) -> None:
+        self._late = None
+        if self._is_receiving():
+            self.transport.abort()
+
+    def _cancel_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _is_too_many(self) -> bool:
+        if len(self.connections) > CONNECTIONS_MAX:
+            return True
+        if self.client is None:
+            return False
+        others = (connection.client for connection in self.connections if isinstance(connection, Protocol))
+        same = sum(1 for other in others if other is not None and other[0] == self.client[0])
+        return same > CONNECTIONS_MAX // ADDRESS_SHARE
+
+
+def _is_own_user(sock: Any) -> bool:
+    """Whether the peer of a Unix socket is root or the service's own user; true for every other socket.
+
+    The socket's mode says the same; it is not the only thing that stands between a stranger and the local admin.
+    """
+    if sock is None or sock.family != socket.AF_UNIX:
+        return True
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return uid in (0, os.geteuid())
+
+
 class WebServer:
     """One application on bound sockets, from `start` to `stop`. Owns the sockets."""
 
     def __init__(self, app: Any, sockets: Sequence[socket.socket], tls: ServerTls | None = None) -> None:
         # No forwarding headers: whoever reaches the port could claim any address.
         config = uvicorn.Config(
-            app, loop="none", http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None,
-            access_log=False, proxy_headers=False, server_header=False, limit_concurrency=CONCURRENCY_MAX,
+            app, loop="none", http=Protocol, ws="none", lifespan="off", interface="asgi3", log_config=None,
+            access_log=False, proxy_headers=False, server_header=False,
             h11_max_incomplete_event_size=HEADERS_MAX_BYTES, timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S, **(_tls_options(tls) if tls else {}),
         )
