@@ -39,6 +39,7 @@ from hoopfast.store.tables import approvals, pins, policies, secrets, sessions
 
 TOUCH_EVERY_S = 60.0                    # a login per second must not become a write per second
 SESSIONS_KEPT_S = 30 * 86400.0          # ended sessions stay listed that long; the audit store keeps them for good
+APPROVALS_LISTED_MAX = 1000             # of those that wait no more
 MIGRATION_LOCK = 0x686F6F70             # PostgreSQL advisory lock: several gateways may start at once
 
 _CLOSES = {WITHDRAWN: (WAITING, APPROVED), EXPIRED: (WAITING, APPROVED), USED: (APPROVED,)}
@@ -180,8 +181,10 @@ class ControlStore:
         return _approval(row) if row else None
 
     def list_approvals(self, state: str | None) -> list[ApprovalRow]:
-        """Newest first; None: in every state."""
+        """Newest first; None: in every state. Waiting ones are all there, of the others the latest."""
         query = sa.select(approvals).order_by(approvals.c.created_at.desc(), approvals.c.id)
+        if state != "waiting":
+            query = query.limit(APPROVALS_LISTED_MAX)
         if state is not None:
             query = query.where(approvals.c.state == state)
         with self._read() as db:

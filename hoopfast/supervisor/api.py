@@ -15,9 +15,11 @@ import orjson
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hoopfast.control.principal import Principal, Refused, local_principal, principal_of
 from hoopfast.errors import ClientFault
@@ -31,7 +33,16 @@ BODY_MAX_BYTES = 64 * 1024
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
 # Query parameters that the audit store understands; see audit/search.py.
-FILTERS = ("user", "connection", "text", "table", "verdict", "outcome", "sqlstate", "event", "since", "until")
+FILTERS = (
+    "user", "connection", "session", "text", "table", "verdict", "rule", "outcome", "sqlstate", "event", "since",
+    "until",
+)
+
+PAGING = ("limit", "after", "live")
+HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer"),
+)
 
 Verify = Callable[[str, str], Awaitable[Identity]]          # (bearer token, peer)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -48,6 +59,23 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)
+
+
+class Hardened:
+    """Adds HEADERS to every answer without its own: errors, metrics and JSON are nobody's to embed or keep."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                message = {**message, "headers": headers + [item for item in HEADERS if item[0] not in present]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
 
 
 class Api:
@@ -80,7 +108,10 @@ class Api:
         ]
         if not local:
             routes += self._pages
-        app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]  # keyed by class, as documented
+        app = Starlette(
+            routes=routes, middleware=[Middleware(Hardened)],
+            exception_handlers=handlers,  # type: ignore[arg-type]  # keyed by class, as documented
+        )
         app.state.local = local
         return app
 
@@ -258,6 +289,9 @@ async def _text(request: Request, name: str) -> str:
 
 
 def _filters(request: Request) -> dict[str, Any]:
+    # What is not understood is refused: a filter that does nothing would make an export of everything.
+    if unknown := sorted(request.query_params.keys() - {*FILTERS, *PAGING}):
+        raise Refused(400, f"there is no filter {unknown[0][:40]!r}", hint=f"Filters are {', '.join(FILTERS)}.")
     filters: dict[str, Any] = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
     filters["limit"] = _number(request, "limit", LIMIT_DEFAULT, LIMIT_MAX)
     return filters

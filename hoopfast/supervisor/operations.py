@@ -20,7 +20,7 @@ from hoopfast.audit.events import utc
 from hoopfast.audit.search import BadSearch
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
-from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, LOCAL_ADMIN, Principal, Refused
+from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, LOCAL_ADMIN, Principal, Refused, principal_of
 from hoopfast.errors import ConfigError, GatewayError
 from hoopfast.identity import credentials
 from hoopfast.store.rows import ApprovalRow, PolicyRow, SecretRow
@@ -34,6 +34,7 @@ SECRET_TTL_MAX_S = 365 * 86400.0
 TEXT_MAX = 200
 TAIL_POLL_S = 0.5
 EXPORT_BATCH = 500
+REVOKED_MAX = 10_000
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class Operations:
         self._status = status
         self._clock = clock
         self.on_revoked: list[Callable[[str], None]] = []       # called with the id of a revoked secret
+        self._revoked: dict[str, None] = {}                     # since the start, the latest last
 
     @property
     def config(self) -> Config:
@@ -182,11 +184,18 @@ class Operations:
         return _batched(audit, filters)
 
     def tail(self, who: Principal, after: int | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Events from now on (or after the event with this `id`), as they reach the store. Never ends of itself."""
+        """Events from now on (or after the event with this `id`), as they reach the store. Ends with the credential."""
         who.need(ADMIN, AUDITOR)
         audit = self._need_audit()
         self.note(who, "audit_tail")
-        return _followed(audit, after)
+        return _followed(audit, after, lambda: self._still_good(who))
+
+    def _still_good(self, who: Principal) -> bool:
+        """What goes on for hours must not outlive the credential it began with, nor the role."""
+        now = who.identity
+        if now.credential in self._revoked or 0 < now.expires_at <= self._clock():
+            return False
+        return who.local or not principal_of(now, self.config.admin).roles.isdisjoint((ADMIN, AUDITOR))
 
     def _need_audit(self) -> AuditReading:
         if self._audit is None:
@@ -262,6 +271,9 @@ class Operations:
         if not fresh and not any(row.id == name for row in await asyncio.to_thread(self._store.list_secrets)):
             raise Refused(404, f"there is no secret {name}", hint="`hoopfast secret list` shows them.")
         ended = self._sessions.revoke(name)
+        self._revoked[name] = None
+        while len(self._revoked) > REVOKED_MAX:
+            del self._revoked[next(iter(self._revoked))]
         self._pool.broadcast(model.KillSessions(credential=name, reason="this credential was revoked"))
         for tell in self.on_revoked:
             tell(name)
@@ -332,9 +344,11 @@ async def _batched(audit: AuditReading, filters: dict[str, Any]) -> AsyncIterato
             yield event
 
 
-async def _followed(audit: AuditReading, after: int | None) -> AsyncIterator[dict[str, Any]]:
+async def _followed(
+    audit: AuditReading, after: int | None, may_go_on: Callable[[], bool]
+) -> AsyncIterator[dict[str, Any]]:
     position = await asyncio.to_thread(audit.last_id) if after is None else after
-    while True:
+    while may_go_on():
         events = await asyncio.to_thread(audit.tail, position)
         for event in events:
             position = event["id"]

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from hoopfast import model
 from hoopfast.config import Admin, Config
 from hoopfast.control.approvals import Approvals
+from hoopfast.control.principal import local_principal, principal_of
 from hoopfast.errors import AuthenticationFailed, ClientFault, ConfigError, Problem
 from hoopfast.model import Decision, Identity
 from hoopfast.store.rows import PolicyRow, SecretRow
@@ -96,7 +97,7 @@ class FakeAudit:
         return iter([{"id": n} for n in range(1200)])
 
     def tail(self, after_rowid: int, limit: int = 1000) -> list[dict[str, Any]]:
-        return []
+        return [{"id": after_rowid + 1}]
 
     def last_id(self) -> int:
         return 0
@@ -126,6 +127,7 @@ class Bench:
             reloader=self.reloader, trail=self.trail, audit=FakeAudit(),  # type: ignore[arg-type]
             status=lambda: {"version": "x"}, clock=lambda: 1000.0,
         )
+        self.operations = operations
         operations.on_revoked.append(self.forgotten.append)
         self.api = Api(operations, verify=self.verify, registry=CollectorRegistry(), ready=self.ready)
 
@@ -365,6 +367,49 @@ def test_bad_bodies(body: bytes, status: int) -> None:
 def test_bad_numbers(path: str) -> None:
     async def scenario(bench: Bench) -> None:
         assert (await bench.request("aud", "GET", path)).status_code == 400
+
+    run(scenario)
+
+
+def test_an_unknown_filter_is_refused_and_known_ones_count() -> None:
+    """A filter that did nothing would make an export of everything."""
+    async def scenario(bench: Bench) -> None:
+        for path in ("/audit/export?sesion=7", "/audit/search?users=ana", "/sessions?who=ana"):
+            answer = await bench.request("aud", "GET", path)
+            assert answer.status_code == 400, path
+        found = (await bench.request("aud", "GET", "/audit/search?session=7&rule=x")).json()["events"]
+        assert found[0]["filters"] == ["limit", "rule", "session"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/status", "/api/v1/nothing", "/nothing", "/readyz"])
+def test_answers_are_nobodys_to_embed_or_keep(path: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        async with bench.http() as http:
+            headers = (await http.get(path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("end", ["revoked", "role"])
+def test_a_tail_does_not_outlive_what_it_began_with(end: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.store.add_secret("sec_1", b"", "aud", ("auditors",), "", "adm", 0.0, 2000.0)
+        who = principal_of(
+            Identity(user="aud", subject="aud", issuer="gateway", groups=("auditors",), credential="sec_1"),
+            bench.reloader.current.config.admin,
+        )
+        events = bench.operations.tail(who)
+        assert [(await anext(events))["id"] for _ in range(3)] == [1, 2, 3]
+        if end == "revoked":
+            await bench.operations.revoke_secret(local_principal(), "sec_1")
+        else:
+            bench.reloader.current.config = Config(admin=Admin())
+        assert [event async for event in events] == []
 
     run(scenario)
 
