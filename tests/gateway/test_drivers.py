@@ -247,7 +247,7 @@ def test_a_slow_reader_delays_nobody(gateway: Gateway, postgres: PostgresServer)
         blocked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND wait_event = 'ClientWrite'"
         with postgres.connect() as db:
             wait_until(
-                lambda: db.execute(blocked, ("SELECT repeat(''x'', 1000000) FROM%",)).fetchone() != (0,),
+                lambda: db.execute(blocked, ("SELECT repeat('x', 1000000) FROM%",)).fetchone() != (0,),
                 "the server itself has to wait for the slow reader", 30,
             )
         began = time.monotonic()
