@@ -101,6 +101,32 @@ def test_policy_reload(gateway: Gateway) -> None:
     wait_until(allowed, "the old policy is back")
 
 
+def test_a_newly_masked_column_is_hidden_with_all_that_reads_it(gateway: Gateway) -> None:
+    """Masks and closure change together: no session has the new masks with a catalog that was read for the old ones."""
+    good = gateway.policy_file.read_text()
+    city = {"columns": ["public.customers.city"], "with": "redact", "connections": ["shop"]}
+    with gateway.connect("shop") as db:
+
+        def seen() -> str:
+            row = db.execute("SELECT city FROM customers WHERE id = 1").fetchone()
+            return str(row[0]) if row else ""
+
+        assert seen() == "Paris"
+        try:
+            gateway.policy_file.write_text(yaml.safe_dump(SHOP_POLICY | {"masks": [*SHOP_POLICY["masks"], city]}))
+            gateway.reload()
+            wait_until(lambda: seen() != "Paris", "the column is masked", interval=0.005)
+            for statement in ("SELECT upper(city) FROM customers", "INSERT INTO scratch SELECT 1, city FROM customers"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    db.execute(statement)
+            with gateway.connect("shop") as later, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                later.execute("SELECT upper(city) FROM customers")
+        finally:
+            gateway.policy_file.write_text(good)
+            gateway.reload()
+        wait_until(lambda: seen() == "Paris", "the old policy is back")
+
+
 @pytest.mark.parametrize("broken", [
     "access: [", "access: 7", "masks:\n  - {columns: [public.customers.ssn], with: sprinkle}", "acces: []", "\x00\xff",
 ])
