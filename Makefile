@@ -61,7 +61,7 @@ check: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-bench
 	@$(MAKE) -s --no-print-directory $(BUILD)
-	@$(PY) -m pytest -q bench/test_core.py --benchmark-only --benchmark-columns=min,median,ops --benchmark-disable-gc
+	@$(PY) -m pytest -q bench/test_core.py bench/test_shipper.py --benchmark-only --benchmark-columns=min,median,ops --benchmark-disable-gc
 	@$(PY) -m bench.peers $(ARGS)
 
 load: $(VENV)/.ready-test

@@ -41,6 +41,8 @@ from hoopfast.audit.typed import (
 
 READ_LIMIT, READ_END, READ_SEALED, READ_SHORT, READ_DAMAGED = range(5)      # Decoder.read: why it came back
 
+VERDICTS_MAX = 1024
+
 Item = Event | Finished
 
 _U32 = Struct("<I").unpack_from
@@ -181,6 +183,8 @@ class Rare:
         self.damaged = 0
         self.joiner = Joiner()
         self._worker, self._boot = worker, boot
+        # By label and types: texts that differ in their literals share them.
+        self._verdicts: dict[bytes, tuple[Label, tuple[int, ...], bytes]] = {}
 
     # ------------------------------------------------------------ records
 
@@ -198,18 +202,20 @@ class Rare:
     def define(self, payload: bytes) -> tuple[Definition, bytes, bytes, bytes]:
         """A KIND_STATEMENT record: itself, its types as in Parse, its SQL, and a Statement from types to outcome."""
         (n,) = _U32(payload, 8)
-        label = decode_label(payload[12 : 12 + n]) if n else Label()
         (m,) = _U32(payload, 12 + n)
         at = 16 + n
         if at + m > len(payload):
             raise ValueError("its parts are longer than the record")
         types = payload[at : at + m]
-        made = Definition(payload[at + m :].decode("utf-8", "replace"), type_oids(types), label)
-        tail = _json.encode({
-            "parameter_types": made.types, "verdict": label.verdict, "rule": label.rule, "masks": label.masks,
-            "tables": label.tables,
-        })
-        return made, types, _json.encode(made.sql), b"," + tail[1:-1] + b',"outcome":"'
+        key = payload[8:at] + types
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            if len(self._verdicts) >= VERDICTS_MAX:
+                self._verdicts.clear()
+            verdict = self._verdicts[key] = _verdict(payload[12 : 12 + n], types)
+        label, oids, tail = verdict
+        made = Definition(payload[at + m :].decode("utf-8", "replace"), oids, label)
+        return made, types, _json.encode(made.sql), tail
 
     def header(self, payload: bytes) -> tuple[Header, bytes]:
         """A start record (empty: lost) and the end of a Statement, from `at` on."""
@@ -266,6 +272,16 @@ class Rare:
                 "in_session": f"{session:016x}", "in_seq": session_seq,
             },
         )
+
+
+def _verdict(raw: bytes, types: bytes) -> tuple[Label, tuple[int, ...], bytes]:
+    label = decode_label(raw) if raw else Label()
+    oids = type_oids(types)
+    tail = _json.encode({
+        "parameter_types": oids, "verdict": label.verdict, "rule": label.rule, "masks": label.masks,
+        "tables": label.tables,
+    })
+    return label, oids, b"," + tail[1:-1] + b',"outcome":"'
 
 
 def _who(h: Header) -> dict[str, Any]:

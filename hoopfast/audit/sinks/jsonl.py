@@ -19,7 +19,7 @@ from hoopfast.audit.builder import Item
 from hoopfast.audit.events import Statement, encode
 
 ROTATE_BYTES = 64 << 20
-_LEVEL = 3
+_LEVEL = 1                              # measured on lines of ours: as small as 3 makes them, in half the time
 
 
 class JsonlSink:
