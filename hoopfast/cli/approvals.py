@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from hoopfast.cli.client import AdminClient, admin_options
+from hoopfast.cli.client import AdminClient, admin_options, segment
+from hoopfast.cli.table import Column, clean, dump, echo, is_piped, moment
+
+COLUMNS = (
+    Column("request", 9), Column("state", 7), Column("who", 8, least=12), Column("where", 6, least=8),
+    Column("asked", 1), Column("statement", 10, least=24),
+)
+STATEMENT_SHOWN = 400
 
 
 @click.group(name="approvals")
@@ -24,15 +30,14 @@ def list_(client: AdminClient, state: str | None, all_: bool, as_json: bool) -> 
     """List requests, newest first."""
     rows = client.get("/approvals", state=None if all_ else state or "waiting")["approvals"]
     if as_json:
-        click.echo(_json(rows))
+        click.echo(dump(rows))
         return
-    for row in rows:
-        sql = " ".join(row["sql"].split())
-        short = sql if len(sql) <= 80 else sql[:79] + "…"
-        columns = (row["id"], row["state"], row["requester"], row["connection"], _moment(row["created_at"]), short)
-        click.echo("  ".join(_plain(column) for column in columns))
-    if not rows:
-        click.echo("none", err=True)
+    echo(
+        COLUMNS,
+        [(row["id"], row["state"], row["requester"], row["connection"], moment(row["created_at"], seconds=is_piped()),
+          _oneline(row["sql"])) for row in rows],
+        "no request, in any state" if all_ else f"no request is {state or 'waiting'}",
+    )
 
 
 @command.command()
@@ -41,27 +46,27 @@ def list_(client: AdminClient, state: str | None, all_: bool, as_json: bool) -> 
 @admin_options
 def show(client: AdminClient, approval: str, as_json: bool) -> None:
     """Show a request in full: who, where, the statement and its parameters."""
-    row = client.get(f"/approvals/{approval}")["approval"]
+    row = client.get(f"/approvals/{segment(approval)}")["approval"]
     if as_json:
-        click.echo(_json(row))
+        click.echo(dump(row))
         return
     groups = ", ".join(row["approver_groups"]) or "nobody"
     for label, value in (
         ("request", f"{row['id']} ({row['state']})"), ("who", f"{row['requester']} ({row['requester_issuer']})"),
         ("where", row["connection"]), ("from", f"{row['peer']} {row['application']}".strip()),
         ("session", row["session"]), ("rule", row["rule"]), ("needs", f"{row['needed']} of {groups}"),
-        ("asked", f"{_moment(row['created_at'])} UTC"), ("expires", f"{_moment(row['expires_at'])} UTC"),
+        ("asked", f"{moment(row['created_at'])} UTC"), ("expires", f"{moment(row['expires_at'])} UTC"),
     ):
-        click.echo(f"{label + ':':9} {_plain(value)}")
+        click.echo(f"{label + ':':9} {clean(value)}")
     for vote in row["votes"]:
         verb = "approved" if vote["approve"] else "rejected"
-        click.echo(f"{'vote:':9} {_plain(vote['reviewer'])} {verb} {_plain(vote['reason'])}".rstrip())
+        click.echo(f"{'vote:':9} {clean(vote['reviewer'])} {verb} {clean(vote['reason'])}".rstrip())
     click.echo()
-    click.echo(_plain(row["sql"], newlines=True))
+    click.echo(clean(row["sql"], newlines=True))
     for number, value in enumerate(row["parameters"], 1):
-        click.echo(f"  ${number} = {'NULL' if value is None else _plain(str(value))}")
+        click.echo(f"  ${number} = {'NULL' if value is None else clean(str(value))}")
     if row["state"] == "waiting" and row["why_not"]:
-        click.echo(f"\nYou cannot decide it: {_plain(row['why_not'])}", err=True)
+        click.echo(f"\nYou cannot decide it: {clean(row['why_not'])}", err=True)
 
 
 @command.command()
@@ -70,7 +75,7 @@ def show(client: AdminClient, approval: str, as_json: bool) -> None:
 @admin_options
 def approve(client: AdminClient, approval: str, reason: str) -> None:
     """Approve a request: when enough people have, the statement runs at once where it waits."""
-    _decided(client.post(f"/approvals/{approval}/approve", {"reason": reason})["approval"])
+    _decided(client.post(f"/approvals/{segment(approval)}/approve", {"reason": reason})["approval"])
 
 
 @command.command()
@@ -79,7 +84,7 @@ def approve(client: AdminClient, approval: str, reason: str) -> None:
 @admin_options
 def reject(client: AdminClient, approval: str, reason: str) -> None:
     """Reject a request: the statement fails with the reason."""
-    _decided(client.post(f"/approvals/{approval}/reject", {"reason": reason})["approval"])
+    _decided(client.post(f"/approvals/{segment(approval)}/reject", {"reason": reason})["approval"])
 
 
 def _decided(row: dict[str, Any]) -> None:
@@ -90,16 +95,6 @@ def _decided(row: dict[str, Any]) -> None:
         click.echo(f"{row['id']} is {row['state']}")
 
 
-def _plain(text: str, *, newlines: bool = False) -> str:
-    """Without control characters: a statement must not be able to repaint the approver's terminal."""
-    return "".join(c if c.isprintable() or (newlines and c in "\n\t") else "�" for c in text)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
-
-
-def _json(value: Any) -> str:
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+def _oneline(sql: str) -> str:
+    text = " ".join(sql.split())
+    return text if len(text) <= STATEMENT_SHOWN else text[: STATEMENT_SHOWN - 1] + "…"

@@ -60,7 +60,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The gateway's answer as it came.")
 def search(client: AdminClient, given: dict[str, str], limit: int, results: bool, as_json: bool) -> None:
     """Events that match all filters, newest first."""
-    from hoopfast.cli.sessions import console, dump, timeline
+    from hoopfast.cli.sessions import console, timeline
+    from hoopfast.cli.table import dump
 
     answer = client.get("/audit/search", **given, limit=limit)
     if as_json:
@@ -71,7 +72,7 @@ def search(client: AdminClient, given: dict[str, str], limit: int, results: bool
         for line in timeline(event, results=results, who=True):
             out.print(line)
     if not answer["events"]:
-        out.print("nothing matches")
+        click.echo("nothing matches", err=True)
 
 
 @command.command()

@@ -7,13 +7,14 @@ with 0.
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
@@ -83,13 +84,14 @@ def _try_secrets(file: Path, settings: config.Config, problems: list[Problem]) -
 
 
 def _fail(problems: list[Problem]) -> NoReturn:
-    console = Console()
+    console = Console(highlight=False)
     if console.is_terminal:
-        table = Table("File", "Where", "What is wrong", title=_count(len(problems), "problem"), show_lines=True)
-        for problem in problems:
-            # Text, because [0] in a path would be taken for markup.
-            table.add_row(*(Text(part) for part in (problem.file, problem.path, problem.what)))
-        console.print(table)
+        for file, found in groupby(problems, key=lambda problem: problem.file):
+            console.print(Text(file, style="bold"), soft_wrap=True)
+            for problem in found:
+                # Text, because [0] in a path would be taken for markup.
+                console.print(Padding(Text.assemble((problem.path, "red"), "  ", problem.what), (0, 0, 0, 2)))
+        console.print(Text(f"\n{_count(len(problems), 'problem')}", style="bold red"))
     else:
         for problem in problems:
             click.echo(str(problem))

@@ -7,18 +7,24 @@ that talk to a running gateway (`secret`, `approvals`, `sessions`, `audit`).
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import click
 import httpx
 import msgspec
 import yaml
 
+from hoopfast import units
+from hoopfast.cli.table import clean
+
 TIMEOUT_S = 30.0
 SOCKET_NAME = "admin.sock"
+DEFAULT_CONFIG = "hoopfast.yaml"    # in the working directory, as for `serve`
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,7 +89,11 @@ class AdminClient:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
+            if self._local:
+                os.stat(self._where)        # the client library leaves its socket open when it cannot connect
             yield
+        except OSError as failure:
+            raise click.ClickException(self._unreachable(failure)) from failure
         except httpx.TimeoutException as failure:
             raise click.ClickException(f"the gateway at {self._where} did not answer in time ({failure})") from failure
         except httpx.TransportError as failure:
@@ -99,7 +109,11 @@ class AdminClient:
                 f"{self._where} belongs to the gateway's service user: run this as that user, "
                 "or use --server with --token."
             )
-        return f"no gateway answers on {self._where}: {failure}. Is `hoopfast serve` running with this configuration?"
+        why = "there is no" if isinstance(failure, FileNotFoundError) else "nobody listens on"
+        return (
+            f"no gateway runs with this configuration: {why} {self._where}.\n"
+            "Start it with `hoopfast serve`, or use --server and --token for a gateway elsewhere."
+        )
 
     def _refuse(self, response: httpx.Response) -> None:
         try:
@@ -111,13 +125,14 @@ class AdminClient:
             said += "\nGive a valid token with --token or HOOPFAST_TOKEN."
         if hint := str(answer.get("hint", "")):
             said += f"\n{hint}"
-        raise click.ClickException(said)
+        raise click.ClickException(clean(said, newlines=True))
 
 
 def admin_options(function: F) -> F:
     """Decorator for verbs: adds -c, --server, --token and --ca, and passes an open AdminClient as `client`."""
 
-    @click.option("-c", "--config", envvar="HOOPFAST_CONFIG", help="Configuration of a gateway on this machine.")
+    @click.option("-c", "--config", envvar="HOOPFAST_CONFIG",
+                  help="Configuration of a gateway on this machine.  [default: hoopfast.yaml, if there is one]")
     @click.option("--server", envvar="HOOPFAST_SERVER", help="URL of the admin API, instead of the socket.")
     @click.option("--token", envvar="HOOPFAST_TOKEN", default="", help="OIDC token or gateway secret, for --server.")
     @click.option("--ca", envvar="HOOPFAST_CA", default="", help="Private CA of the server's certificate.")
@@ -137,9 +152,16 @@ def connect(*, config: str = "", server: str = "", token: str = "", ca: str = ""
         if not server.startswith("https://") and not _is_loopback(server):
             raise click.UsageError(f"{server}: a token may only travel over https (or to this machine itself)")
         return AdminClient(server=server, token=token, ca=ca)
-    if config:
-        return AdminClient(socket_path=str(admin_socket(config)))
-    raise click.UsageError("say which gateway: -c FILE (or HOOPFAST_CONFIG), or --server URL --token TOKEN")
+    if config or Path(DEFAULT_CONFIG).exists():
+        return AdminClient(socket_path=str(admin_socket(config or DEFAULT_CONFIG)))
+    raise click.UsageError(
+        f"say which gateway: -c FILE (or HOOPFAST_CONFIG; here is no {DEFAULT_CONFIG}), or --server URL --token TOKEN"
+    )
+
+
+def segment(name: str) -> str:
+    """A name from the command line as one segment of a path."""
+    return quote(name, safe="")
 
 
 def admin_socket(config_path: str) -> Path:
@@ -164,8 +186,8 @@ def _trust(ca: str) -> Any:
 
 
 def _is_loopback(server: str) -> bool:
-    host = httpx.URL(server).host
-    return host in ("localhost", "::1") or host.startswith("127.")
+    # Not by its first characters: 127.example.com is somebody's machine.
+    return units.is_loopback(httpx.URL(server).host)
 
 
 def _present(params: dict[str, Any]) -> dict[str, Any]:

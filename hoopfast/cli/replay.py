@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hoopfast.cli.client import AdminClient, admin_options
+from hoopfast.cli.client import AdminClient, admin_options, segment
 
 
 @click.command()
@@ -37,7 +37,7 @@ def command(
         raise click.ClickException(str(refusal)) from refusal
     except ValueError as refusal:
         raise click.UsageError(str(refusal)) from refusal
-    events = client.get(f"/sessions/{session}")["events"]
+    events = client.get(f"/sessions/{segment(session)}")["events"]
     out = console()
     try:
         with psycopg.connect(dsn, autocommit=True, application_name="hoopfast replay") as connection:

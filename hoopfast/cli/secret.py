@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import click
 
-from hoopfast.cli.client import AdminClient, admin_options
+from hoopfast.cli.client import AdminClient, admin_options, segment
+from hoopfast.cli.table import Column, dump, echo, moment
+
+COLUMNS = (
+    Column("secret", 10), Column("state", 9), Column("user", 8, least=12), Column("groups", 5, least=10),
+    Column("until", 7), Column("last used", 4), Column("label", 3, least=10),
+)
 
 
 @click.group(name="secret")
@@ -33,7 +36,7 @@ def create(client: AdminClient, user: str, groups: tuple[str, ...], ttl: str, la
     made = client.post("/secrets", {"user": user, "groups": names, "ttl_s": ttl_s, "label": label})
     # The secret alone on standard output, so that it can be piped.
     click.echo(made["secret"])
-    until = _moment(made["expires_at"])
+    until = moment(made["expires_at"], seconds=False)
     click.echo(f"{made['id']} for {made['user']}, good until {until} UTC. It is not shown again.", err=True)
 
 
@@ -44,14 +47,14 @@ def list_(client: AdminClient, as_json: bool) -> None:
     """List all secrets; the secrets themselves are not kept anywhere."""
     answer = client.get("/secrets")
     if as_json:
-        click.echo(_json(answer["secrets"]))
+        click.echo(dump(answer["secrets"]))
         return
-    for row in answer["secrets"]:
-        groups = ",".join(row["groups"]) or "-"
-        used = _moment(row["last_used_at"]) or "never used"
-        until = f"until {_moment(row['expires_at'])}"
-        columns = (row["id"], row["state"], row["user"], groups, until, used, row["label"])
-        click.echo("  ".join(column for column in columns if column))
+    echo(
+        COLUMNS,
+        [(row["id"], row["state"], row["user"], ",".join(row["groups"]), moment(row["expires_at"], seconds=False),
+          moment(row["last_used_at"], seconds=False) or "never", row["label"]) for row in answer["secrets"]],
+        "there are no secrets; `hoopfast secret create --user NAME` makes one",
+    )
 
 
 @command.command()
@@ -59,15 +62,6 @@ def list_(client: AdminClient, as_json: bool) -> None:
 @admin_options
 def revoke(client: AdminClient, secret_id: str) -> None:
     """Revoke a secret by its id, and end its sessions at once."""
-    done = client.post(f"/secrets/{secret_id}/revoke")
+    done = client.post(f"/secrets/{segment(secret_id)}/revoke")
     click.echo(f"{done['revoked']} is revoked; {done['sessions']} sessions end now")
 
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if seconds else ""
-
-
-def _json(value: Any) -> str:
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -6,8 +6,15 @@ from typing import Any
 
 import click
 
-from hoopfast.cli.client import AdminClient, admin_options
+from hoopfast.cli.client import AdminClient, admin_options, segment
+from hoopfast.cli.table import Column, dump, echo, is_piped
+from hoopfast.cli.table import moment as clock
 
+COLUMNS = (
+    Column("session", 10), Column("user", 9, least=12), Column("where", 8, least=8), Column("started", 7),
+    Column("lasted", 6), Column("statements", 5), Column("ended by", 2, least=8), Column("application", 4, least=10),
+    Column("client", 3),
+)
 SQL_SHOWN = 2000
 ROWS_SHOWN = 10
 
@@ -29,25 +36,13 @@ def list_sessions(
     client: AdminClient, user: str, connection: str, live: bool, since: str, limit: int, as_json: bool,
 ) -> None:
     """Sessions, newest first."""
-    answer = client.get(
-        "/sessions", user=user, connection=connection, live="true" if live else "", since=since, limit=limit,
-    )
+    given = {"user": user, "connection": connection, "live": "true" if live else "", "since": since}
+    answer = client.get("/sessions", **given, limit=limit)
     if as_json:
         click.echo(dump(answer))
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("session", "user", "connection", "application", "client", "started", "ended", "statements"):
-        table.add_column(name, no_wrap=name in {"session", "started", "ended"})
-    for item in answer["sessions"]:
-        is_live = item.get("live", not item.get("ended_at"))
-        client_at = item.get("client") or item.get("peer")
-        cells = (item.get("session"), item.get("user"), item.get("connection"), item.get("application"), client_at)
-        counts = "" if item.get("statements") is None else _counts(item)
-        ended = "live" if is_live else f"{clock(item.get('ended_at'))} {item.get('reason') or ''}".strip()
-        table.add_row(*(plain(cell) for cell in cells), clock(item.get("started_at")), plain(ended), counts)
-    console().print(table if answer["sessions"] else "no sessions")
+    empty = "no sessions match" if any(given.values()) else "no sessions yet"
+    echo(COLUMNS, [_row(item) for item in answer["sessions"]], empty)
 
 
 @command.command()
@@ -57,7 +52,7 @@ def list_sessions(
 @click.option("--json", "as_json", is_flag=True, help="The gateway's answer as it came.")
 def show(client: AdminClient, session: str, results: bool, as_json: bool) -> None:
     """One session from start to end."""
-    answer = client.get(f"/sessions/{session}")
+    answer = client.get(f"/sessions/{segment(session)}")
     if as_json:
         click.echo(dump(answer))
         return
@@ -81,7 +76,7 @@ def show(client: AdminClient, session: str, results: bool, as_json: bool) -> Non
 @click.option("--reason", default="", help="Told to the client and kept in the audit trail.")
 def kill(client: AdminClient, session: str, reason: str) -> None:
     """End a session now."""
-    client.delete(f"/sessions/{session}", reason=reason)
+    client.delete(f"/sessions/{segment(session)}", reason=reason)
     click.echo(f"session {session} is being ended")
 
 
@@ -96,28 +91,12 @@ def console() -> Any:
     return Console(highlight=False, soft_wrap=True)
 
 
-def dump(value: Any) -> str:
-    """JSON for people and for jq."""
-    import orjson
-
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-
-
 def plain(value: Any) -> str:
     """Text of a stranger, safe for a terminal and for rich: no control characters, no markup."""
     from rich.markup import escape
 
     text = "" if value is None else str(value)
     return escape("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
-
-
-def clock(value: Any) -> str:
-    """A time as the API gives it (ISO text or unix seconds) to the second, UTC."""
-    from datetime import UTC, datetime
-
-    if isinstance(value, int | float) and value:
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return plain(str(value)[:19].replace("T", " ")) if value else ""
 
 
 def timeline(event: dict[str, Any], *, results: bool = False, who: bool = False) -> list[str]:
@@ -177,6 +156,30 @@ def _value(value: Any) -> str:
     return f"{value['hex']} (type {value['oid']})" if isinstance(value, dict) else str(value)
 
 
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    is_live = item.get("live", not item.get("ended_at"))
+    started = clock(item.get("started_at"), seconds=is_piped())
+    return (
+        item.get("session"), item.get("user"), item.get("connection"), started,
+        "open" if is_live else _lasted(item), "" if item.get("statements") is None else _counts(item),
+        "" if is_live else item.get("reason"), item.get("application"), item.get("client") or item.get("peer"),
+    )
+
+
+def _lasted(item: dict[str, Any]) -> str:
+    from datetime import datetime
+
+    try:
+        begin, end = (datetime.fromisoformat(str(item[name])[:19]) for name in ("started_at", "ended_at"))
+    except (KeyError, ValueError):
+        return "?"
+    seconds = int((end - begin).total_seconds())
+    for size, unit in ((172_800, "d"), (7_200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds // {'d': 86_400, 'h': 3_600, 'min': 60}[unit]} {unit}"
+    return f"{seconds} s"
+
+
 def _counts(item: dict[str, Any]) -> str:
-    more = [f"{item[name]} {name}" for name in ("errors", "denied") if item.get(name)]
+    more = [f"{item[name]} {said}" for name, said in (("errors", "failed"), ("denied", "denied")) if item.get(name)]
     return f"{item['statements']}" + (f" ({', '.join(more)})" if more else "")
