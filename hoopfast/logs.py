@@ -60,6 +60,9 @@ class LineFormatter(logging.Formatter):
             line = json.dumps({name: _clean(value) for name, value in fields.items()}, ensure_ascii=False, default=str)
         else:
             line = " ".join(f"{name}={_quoted(_clean(value))}" for name, value in fields.items())
+        if not line.isprintable():
+            # JSON leaves some that terminals obey (C1) or that turn the text around (bidirectional marks).
+            line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line[:_LINE_MAX])
         return line if len(line) <= _LINE_MAX else line[:_LINE_MAX] + "[cut]"
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:

@@ -68,3 +68,15 @@ def test_one_line_per_record_with_redacted_fields_and_traceback(style: logs.Form
     else:
         assert 'user="a b" token_is=' in lines[0]
         assert "process=w0 " in lines[0]
+
+
+@pytest.mark.parametrize("style", ["logfmt", "json"])
+def test_a_log_cannot_repaint_a_terminal(style: logs.Format) -> None:
+    out = io.StringIO()
+    logs.setup("info", style=style, stream=out)
+    logging.getLogger("hoopfast.test").info("by %s", "a\x1b[2J\x9b2J\u202e\U000e0041ü")
+    line = out.getvalue().rstrip("\n")
+    assert line.isprintable()
+    assert "ü" in line
+    if style == "json":
+        assert json.loads(line)["msg"] == "by a\x1b[2J\x9b2J\u202e\U000e0041ü"

@@ -22,6 +22,7 @@ def command(file: Path) -> None:
     from hoopfast.supervisor.processes import start_fork_server
     from hoopfast.worker.main import run
 
+    _set_limits()
     start_fork_server((WORKER_MODULE,))
     try:
         uvloop.run(serve(file.absolute(), worker=run, console=Console))
@@ -29,3 +30,15 @@ def command(file: Path) -> None:
         for problem in broken.problems:
             click.echo(str(problem), err=True)
         raise click.ClickException("the gateway cannot start with this configuration (see above)") from None
+
+
+def _set_limits() -> None:
+    """Of this process and, because it comes before the fork server, of all workers."""
+    import resource
+
+    # Memory holds tokens and rows. The hard limit stays, so that `prlimit --core` can allow a dump on purpose.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    # Two descriptors per session: the usual soft limit of 1024 is for programs that use select().
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

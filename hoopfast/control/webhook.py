@@ -115,7 +115,9 @@ class Announcer:
             return "its secret is empty, and nothing leaves unsigned", False
         headers = {"Content-Type": "application/json", SIGNATURE: sign(body, secret), "X-Hoopfast-Event": event}
         try:
-            response = await self._http.post(webhook.url, content=body, headers=headers)
+            # The status is all that counts: a receiver's answer of any size is left where it is.
+            async with self._http.stream("POST", webhook.url, content=body, headers=headers) as response:
+                pass
         except (httpx.HTTPError, httpx.InvalidURL) as failure:
             return type(failure).__name__, True
         if response.is_success:

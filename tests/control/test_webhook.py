@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import orjson
@@ -95,6 +95,21 @@ def test_a_receiver_that_comes_back_gets_the_same_delivery() -> None:
     assert announce(handler).failures == 0
     assert len(bodies) == 2
     assert bodies[0] == bodies[1]
+
+
+def test_an_endless_answer_is_left_where_it_is() -> None:
+    taken = 0
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            nonlocal taken
+            while True:
+                taken += 1
+                assert taken < 100
+                yield b"x" * 65536
+
+    assert announce(lambda _: httpx.Response(200, stream=Endless())).failures == 0
+    assert taken < 2
 
 
 def test_without_a_secret_nothing_leaves() -> None:
