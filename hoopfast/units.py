@@ -79,10 +79,28 @@ def parse_address(text: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
-    if host.lower() == "localhost":
-        return True
+    """Whether a host as somebody configured it, name or address, can only be this machine."""
+    return host.lower() == "localhost" or is_loopback_address(host)
+
+
+def is_loopback_address(host: str) -> bool:
+    """Whether `host` is a literal loopback address. Names do not count: where `localhost` leads is up to a resolver."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def host_of(peer: str) -> str:
+    """The address of a peer: "192.0.2.7:50123", "[2001:db8::7]:50123" or "unix"."""
+    host, colon, port = peer.rpartition(":")
+    if not colon or not port.isdigit():
+        return peer
+    return host.strip("[]")
+
+
+def is_local_peer(peer: str) -> bool:
+    """Whether a peer can only be on this machine, so that a credential in the clear meets no wire."""
+    return peer == "unix" or is_loopback_address(host_of(peer))

@@ -57,3 +57,22 @@ def test_addresses(text: str, address: tuple[str, int, str], local: bool) -> Non
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         units.parse_address(text)
+
+
+def test_loopback() -> None:
+    assert all(map(units.is_loopback_address, ("127.0.0.1", "127.8.8.8", "::1", "[::1]", "::ffff:127.0.0.1")))
+    elsewhere = ("", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "unix", "127.1", "127.0.0.1.example.com")
+    assert not any(map(units.is_loopback_address, elsewhere))
+    assert not any(map(units.is_loopback, elsewhere))
+    # A name that somebody configured, not one that somebody else resolves.
+    assert units.is_loopback("LocalHost")
+    assert not units.is_loopback_address("localhost")
+
+
+def test_peers() -> None:
+    assert [units.host_of(p) for p in ("192.0.2.7:5", "[2001:db8::7]:5", "unix", "", ":5")] == [
+        "192.0.2.7", "2001:db8::7", "unix", "", "",
+    ]
+    here = ("unix", "127.0.0.1:1", "[::1]:1", "::1:1", "::ffff:127.0.0.1:9")
+    assert all(map(units.is_local_peer, here))
+    assert not any(map(units.is_local_peer, ("192.0.2.7:1", "[2001:db8::1]:1", "", "localhost:5")))

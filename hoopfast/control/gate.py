@@ -17,13 +17,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from hoopfast import units
 from hoopfast.config import Config
 from hoopfast.control.keys import KeyCaches, ProviderUnreachable
 from hoopfast.control.throttle import FailureThrottle
 from hoopfast.errors import AuthenticationFailed, ClientFault
 from hoopfast.identity import credentials, tokens
 from hoopfast.identity.claims import identity_of
-from hoopfast.identity.keyset import is_loopback
 from hoopfast.model import AuthReply, AuthWanted, Identity
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Gate:
         """The answer for the worker, and the true reason of a refusal ("" when accepted). Raises nothing."""
         try:
             self._require_tls(wanted)
-            identity = await self._admit(wanted.credential, host_of(wanted.peer))
+            identity = await self._admit(wanted.credential, units.host_of(wanted.peer))
         except ClientFault as fault:
             reply = AuthReply(request=wanted.request, sqlstate=fault.sqlstate, message=fault.message, hint=fault.hint)
             return reply, reason_of(fault)
@@ -102,7 +102,7 @@ class Gate:
         `peer` ("address:port") counts failures by address, as for PostgreSQL clients. The caller has seen to TLS.
         """
         # Not encodable: half characters can reach us through an HTTP header, and can be no credential.
-        return await self._admit(token.encode("utf-8", "replace"), host_of(peer))
+        return await self._admit(token.encode("utf-8", "replace"), units.host_of(peer))
 
     async def close(self) -> None:
         """Wait for what is still being written."""
@@ -112,7 +112,7 @@ class Gate:
     # ---------------------------------------------------------------- the way in
 
     def _require_tls(self, wanted: AuthWanted) -> None:
-        if wanted.tls or (_is_local(host_of(wanted.peer)) and _is_local(_listen_host(self._config.listen.address))):
+        if wanted.tls or (units.is_local_peer(wanted.peer) and units.parse_address(self._config.listen.address).local):
             return
         raise RefusedEarly(
             "tls_required",
@@ -254,19 +254,3 @@ def reason_of(fault: ClientFault) -> str:
     if isinstance(fault, AuthenticationFailed | ProviderUnreachable | RefusedEarly):
         return fault.reason
     return "internal"
-
-
-def host_of(peer: str) -> str:
-    """The address of "192.0.2.7:50123", "[2001:db8::7]:50123" or "unix"."""
-    host, colon, port = peer.rpartition(":")
-    if not colon or not port.isdigit():
-        return peer
-    return host.strip("[]")
-
-
-def _listen_host(address: str) -> str:
-    return "unix" if address.startswith("unix:") else host_of(address)
-
-
-def _is_local(host: str) -> bool:
-    return host == "unix" or is_loopback(host)

@@ -32,8 +32,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from hoopfast.config import Issuer
-from hoopfast.identity.keyset import is_loopback
 from hoopfast.model import Frozen
+from hoopfast.units import is_loopback_address
 
 AUDIENCE = "hoopfast"
 CLIENT_ID = "hoopfast"
@@ -77,7 +77,7 @@ class DevelopmentIssuer:
     """The provider's state and endpoints. `url` is the issuer's name; `clock` is unix time."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        if not is_loopback(urlsplit(url).hostname or ""):
+        if not is_loopback_address(urlsplit(url).hostname or ""):
             raise ValueError("the development issuer exists on loopback only")
         self.url = url
         self._clock = clock
@@ -203,7 +203,7 @@ small{display:block;color:#5a6876}
 def _authorize_fault(asked: dict[str, str]) -> str:
     """What is wrong with an authorization request, "" when nothing is."""
     target = urlsplit(asked.get("redirect_uri", ""))
-    if target.scheme not in ("http", "https") or not is_loopback(target.hostname or "") or target.fragment:
+    if target.scheme not in ("http", "https") or not is_loopback_address(target.hostname or "") or target.fragment:
         return "redirect_uri must lead to a program on this machine (http://127.0.0.1:...)."
     if asked.get("response_type") != "code":
         return "response_type must be code."
@@ -281,7 +281,7 @@ class RunningIssuer:
 
 def start(port: int = 0, host: str = "127.0.0.1") -> RunningIssuer:
     """Start an issuer with a fresh key and name in a thread. Raises ValueError when `host` is not 127.x.y.z."""
-    if not is_loopback(host) or ":" in host:
+    if not is_loopback_address(host) or ":" in host:
         raise ValueError(f"the development issuer binds 127.0.0.1 only, not {host}")
     listener = socket.create_server((host, port))
     issuer = DevelopmentIssuer(f"http://{host}:{listener.getsockname()[1]}/run-{secrets.token_hex(6)}")

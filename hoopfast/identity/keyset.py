@@ -6,13 +6,12 @@ public key set would turn the public document into the signing secret. Called by
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
 
-from hoopfast import limits
+from hoopfast import limits, units
 from hoopfast.identity.strict_json import parse_object
 
 # Every algorithm the gateway can be told to accept. HS* and none can never be added by configuration.
@@ -20,22 +19,12 @@ SUPPORTED_ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA", "PS256", "RS384", "
 _KEY_TYPES = ("RSA", "EC", "OKP")                   # a tuple: a hostile member need not be hashable
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is a literal loopback address. Names do not count: where `localhost` leads is up to a resolver."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
 def check_url(url: str, *, development: bool) -> None:
     """Raise ValueError unless `url` may be asked for keys: https, or http on loopback for a development issuer."""
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return
-    if development and parts.scheme == "http" and is_loopback(parts.hostname or ""):
+    if development and parts.scheme == "http" and units.is_loopback_address(parts.hostname or ""):
         return
     raise ValueError("the address for keys must be https")
 

@@ -10,9 +10,9 @@ from collections import Counter
 from weakref import WeakKeyDictionary
 
 from hoopfast import limits
-from hoopfast.control.gate import host_of
 from hoopfast.control.throttle import network_of
 from hoopfast.supervisor.processes import Worker
+from hoopfast.units import host_of
 
 
 class Doorway:

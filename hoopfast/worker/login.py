@@ -122,7 +122,7 @@ class Login:
         return ""
 
     def _insist_tls(self) -> None:
-        if self._channel.tls is not None or is_local(self._peer):
+        if self._channel.tls is not None or units.is_local_peer(self._peer):
             return
         hint = "Add sslmode=require to the connection string." if self._plan.server_tls is not None else (
             "The listener has no certificate (listen.tls): tell the operators of the gateway.")
@@ -291,14 +291,6 @@ class Login:
             await self._channel.linger(LINGER_S)
         except (PeerGone, TimeoutError):
             pass
-
-
-def is_local(peer: str) -> bool:
-    """Whether a peer can only be on this machine, so that a credential in the clear meets no wire."""
-    if peer == "unix":
-        return True
-    host = peer.rpartition(":")[0].strip("[]")
-    return units.is_loopback(host.removeprefix("::ffff:"))
 
 
 def _welcome(login: upstream.UpstreamLogin, key: Key, application: str, *, demo: bool) -> bytes:
