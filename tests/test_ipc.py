@@ -6,13 +6,13 @@ import array
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hoopfast import ipc, limits, model
 from hoopfast.errors import InternalFault
+from tests.support.waiting import until
 
 MESSAGES = [
     model.Accept(listener="0.0.0.0:6432", peer="192.0.2.7:50123"),
@@ -45,14 +45,6 @@ class Far:
 
     def _on_closed(self) -> None:
         self.closed += 1
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not happen within two seconds")
 
 
 def pipe_marked(mark: bytes) -> int:

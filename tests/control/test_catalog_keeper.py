@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hoopfast.analysis.catalog import Catalog
 from hoopfast.config import Config, Connection, Upstream
 from hoopfast.control import catalog as module
 from hoopfast.control.catalog import CatalogKeeper
+from tests.support.waiting import until
 
 CONFIG = Config(connections={"shop": Connection(upstream=Upstream(host="127.0.0.1", database="d", user="u"))})
 
@@ -35,14 +35,6 @@ class Upstreams:
 
     async def look(self, _connection: Connection) -> str:
         return self.digest
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 def keeper(told: list[int]) -> CatalogKeeper:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,7 @@ from hoopfast import limits
 from hoopfast.errors import ConfigError
 from hoopfast.supervisor import listeners
 from hoopfast.supervisor.listeners import Listener, bind, fatal, split_address
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it did not happen in time")
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -21,13 +20,7 @@ from hoopfast.errors import ConfigError
 from hoopfast.supervisor.main import serve
 from hoopfast.supervisor.processes import Entry
 from tests.supervisor import workers
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.postgres import free_port
 
 
 class Running:

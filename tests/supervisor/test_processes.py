@@ -17,6 +17,7 @@ import pytest
 from hoopfast import model
 from hoopfast.supervisor.processes import BACKOFF_MAX_S, Entry, Pool, Worker
 from tests.supervisor import workers
+from tests.support.waiting import until
 
 
 class Seen:
@@ -33,13 +34,6 @@ class Seen:
 
     def worker_died(self, worker: Worker, how: str) -> None:
         self.died.append((worker.index, how))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 def run(entry: Entry, tmp_path: Path, scenario: Callable[[Pool, Seen], Awaitable[None]], **options: Any) -> None:

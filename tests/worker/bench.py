@@ -318,13 +318,6 @@ class Bench:
             await asyncio.sleep(0.005)
         raise AssertionError(f"the supervisor heard {self.told}, not {count} of {kind.__name__}")
 
-    async def until(self, condition: Callable[[], Any]) -> None:
-        for _ in range(500):
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-        raise AssertionError("it did not happen")
-
     async def closed(self, session: int, reason: str = "client") -> None:
         """What the relay does when a session ends."""
         self.relay.close(session)

@@ -21,17 +21,10 @@ from hoopfast.model import (
     Ruling,
 )
 from hoopfast.worker.approvals import duration
+from tests.support.waiting import until
 from tests.worker.desk import ANN, Bench, Policy, catalog
 
 SQL = "DELETE FROM orders WHERE id = 1"
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never happened")
 
 
 def held(how: Callable[[Bench], Awaitable[None]], sql: str = SQL, *, opened: bool = True, **more: Any) -> Bench:

@@ -13,6 +13,7 @@ from hoopfast.protocol import messages as m
 from hoopfast.worker import front as front_module
 from hoopfast.worker import login as login_module
 from hoopfast.worker.session import SessionIds
+from tests.support.waiting import until
 from tests.worker.bench import ANA, MASKED, OPEN, READY, Bench, descriptors
 
 Body = Callable[[Bench], Awaitable[None]]
@@ -105,7 +106,7 @@ def test_database_defaults_to_user() -> None:
 async def refused(bench: Bench, client: Any, *, audited: bool = True) -> dict[str, str]:
     fields: dict[str, str] = await client.error()
     assert fields["S"] == "FATAL"
-    await bench.until(lambda: any(isinstance(message, model.ConnectionDone) for message in bench.told))
+    await until(lambda: any(isinstance(message, model.ConnectionDone) for message in bench.told))
     assert any(isinstance(message, model.LoginRefused) for message in bench.told) == audited
     assert not bench.relay.adopted
     return fields
@@ -346,13 +347,13 @@ def test_kills_by_session_credential_and_all() -> None:
     async def body(bench: Bench) -> None:
         (_, one), (_, two) = await bench.session(), await bench.session()
         bench.supervisor.send(model.KillSessions(sessions=(one,), reason="go"))
-        await bench.until(lambda: bench.relay.named("kill"))
+        await until(lambda: bench.relay.named("kill"))
         [(_, session, fields, when_idle)] = bench.relay.named("kill")
         assert (session, fields["C"], fields["S"], fields["M"], when_idle) == (one, "57P01", "FATAL", "go", False)
         bench.relay.calls.clear()
         bench.relay.full = 1                        # tried again until the queue has room
         bench.supervisor.send(model.KillSessions(credential="cred-1", sqlstate="28P01", reason="revoked"))
-        await bench.until(lambda: len(bench.relay.named("kill")) == 2)
+        await until(lambda: len(bench.relay.named("kill")) == 2)
         assert {call[1] for call in bench.relay.named("kill")} == {one, two}
         bench.relay.calls.clear()
         bench.supervisor.send(model.KillSessions(credential="other"))
@@ -378,7 +379,7 @@ def test_cancel_reaches_the_upstream_before_our_close() -> None:
         session = (await bench.heard(model.SessionOpened)).session
         asker = bench.connect()
         await asker.send(m.cancel_request(pid, secret))
-        await bench.until(lambda: bench.relay.named("cancel"))
+        await until(lambda: bench.relay.named("cancel"))
         bench.event("cancel", session)
         assert await asker.at_end()
         assert bench.cancels == [(4711).to_bytes(4, "big") + b"\1\2\3\4"]
@@ -414,7 +415,7 @@ def test_keys_that_are_not_ours_travel_and_wrong_ones_do_nothing() -> None:
             assert await asker.at_end()
         assert not bench.relay.named("cancel")
         bench.supervisor.send(model.CancelKey(pid=pid, secret=secret))
-        await bench.until(lambda: bench.relay.named("cancel"))
+        await until(lambda: bench.relay.named("cancel"))
         assert await bench.heard(model.CancelKey, 4) == model.CancelKey(pid=pid, secret=secret, done=True)
         bench.supervisor.send(model.CancelKey(pid=pid, secret=b"\0\0\0\0"))
         assert (await bench.heard(model.CancelKey, 5)).done, "a wrong key is answered like a right one"
@@ -466,7 +467,7 @@ def test_events_reach_the_desk() -> None:
         bench.event("verdict", 12345, 1, "Q", 1, b"", b"", b"", b"I")      # of nobody
         bench.event("unheard of", session)
         await bench.heard(model.CatalogWanted)
-        await bench.until(lambda: len(bench.desk.seen) == 3)
+        await until(lambda: len(bench.desk.seen) == 3)
         assert ("verdict", session, 7, "Q", b"select 1", b"", b"", b"I") in bench.desk.seen
         assert ("probe", session, 7, b"frames") in bench.desk.seen
         assert ("withdrawn", session, 7) in bench.desk.seen
@@ -484,7 +485,7 @@ def test_a_verdict_that_fails_is_a_refusal() -> None:
         bench.desk.on_verdict = broken
         _, session = await bench.session()
         bench.event("verdict", session, 3, "P", 1, b"select 1", b"", b"", b"I")
-        await bench.until(lambda: bench.relay.named("decide"))
+        await until(lambda: bench.relay.named("decide"))
         [(_, number, serial, action, more)] = bench.relay.named("decide")
         assert (number, serial, action, more["cache"]) == (session, 3, model.ACTION_DENY, False)
         assert m.parse_fields(more["error"][5:])["C"] == "XX000"
@@ -506,9 +507,9 @@ def test_a_closed_session_ends_its_verdicts() -> None:
         bench.desk.on_verdict = for_ever
         _, session = await bench.session()
         bench.event("verdict", session, 3, "Q", 1, b"select 1", b"", b"", b"I")
-        await bench.until(lambda: bench.desk.seen)
+        await until(lambda: bench.desk.seen)
         await bench.closed(session)
-        await bench.until(lambda: ended)
+        await until(lambda: ended)
         assert not bench.relay.named("decide")
 
     run(body)
@@ -520,7 +521,7 @@ def test_sessions_follow_the_policy() -> None:
     async def body(bench: Bench) -> None:
         _, session = await bench.session()
         bench.front.replan(bench.plan(2))
-        await bench.until(lambda: bench.relay.named("set_context"))
+        await until(lambda: bench.relay.named("set_context"))
         assert bench.contexts.made[-1].version == 2
         bench.front.replan(bench.plan(3, {"access": []}))
         [(_, killed, fields, _)] = bench.relay.named("kill")
@@ -545,7 +546,7 @@ def test_new_masks_end_sessions_that_were_never_pinned() -> None:
     async def body(bench: Bench) -> None:
         await bench.session()
         bench.front.replan(bench.plan(2, MASKED))
-        await bench.until(lambda: bench.relay.named("kill"))
+        await until(lambda: bench.relay.named("kill"))
         [(_, _, fields, when_idle)] = bench.relay.named("kill")
         assert when_idle
         assert "masks" in fields["M"]
@@ -562,11 +563,11 @@ def test_masked_sessions_get_contexts_of_the_new_catalog_only() -> None:
         await asyncio.sleep(0.02)
         assert not bench.relay.named("set_context"), "an old catalog does not know the new policy's tables"
         bench.send_catalog()
-        await bench.until(lambda: bench.relay.named("set_context"))
+        await until(lambda: bench.relay.named("set_context"))
         assert bench.contexts.made[-1].version == 2
         assert len(bench.relay.named("set_context")) == 1
         bench.send_catalog()                        # DDL: a newer one arrives unasked
-        await bench.until(lambda: len(bench.relay.named("set_context")) == 2)
+        await until(lambda: len(bench.relay.named("set_context")) == 2)
         bench.catalog = None
         bench.send_catalog()                        # not to be had just now: the old one stays
         await asyncio.sleep(0.02)
@@ -584,10 +585,10 @@ def test_a_catalog_of_another_policy_is_of_no_use() -> None:
         await asyncio.sleep(0.02)
         assert not bench.relay.named("set_context") and not bench.relay.named("kill")
         bench.send_catalog(version=3)
-        await bench.until(lambda: bench.relay.named("set_context"))
+        await until(lambda: bench.relay.named("set_context"))
         bench.front.replan(bench.plan(4, MASKED))
         bench.send_catalog(version=5)               # of a policy that this worker has not: masks and tables differ
-        await bench.until(lambda: bench.relay.named("kill"))
+        await until(lambda: bench.relay.named("kill"))
         assert len(bench.relay.named("set_context")) == 1
 
     run(body, policy=MASKED)
@@ -598,7 +599,7 @@ def test_a_policy_that_cannot_be_applied_ends_the_session() -> None:
         await bench.session()
         bench.catalog = None
         bench.front.replan(bench.plan(2, MASKED))
-        await bench.until(lambda: bench.relay.named("kill"))
+        await until(lambda: bench.relay.named("kill"))
 
     run(body, policy=MASKED)
 
@@ -630,11 +631,11 @@ def test_sessions_end_with_their_credential(monkeypatch: pytest.MonkeyPatch) -> 
     async def body(bench: Bench) -> None:
         bench.identity = model.Identity(user="a", subject="1", issuer="i", groups=("eng",), expires_at=1.0)
         await bench.session()
-        await bench.until(lambda: bench.relay.named("kill"))
+        await until(lambda: bench.relay.named("kill"))
         assert "expired" in bench.relay.named("kill")[0][2]["M"]
         assert bench.relay.named("kill")[0][3], "a transaction may finish first"
         bench.now += front_module.GRACE_S + 1
-        await bench.until(lambda: not bench.relay.named("kill")[-1][3])
+        await until(lambda: not bench.relay.named("kill")[-1][3])
 
     run(body)
 
@@ -649,7 +650,7 @@ def test_drain() -> None:
         assert (await half.error())["M"] == "restarting"
         late = bench.connect()
         assert await late.at_end()
-        await bench.until(lambda: len(bench.relay.named("kill")) == 2)
+        await until(lambda: len(bench.relay.named("kill")) == 2)
         assert [call[3] for call in bench.relay.named("kill")] == [True, False]
         assert not draining.done()
         await bench.closed(session, "killed")

@@ -15,6 +15,7 @@ from hoopfast._wire import Segment
 from hoopfast.audit.segments import parse_name
 from hoopfast.worker import journal as journal_module
 from hoopfast.worker.journal import Journal, share
+from tests.support.waiting import until
 
 SIZE = 65_536
 
@@ -45,14 +46,6 @@ def run(body: Callable[[Journal, Taker], Awaitable[None]], directory: Path, **se
         await journal.close()
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it did not happen")
 
 
 def test_real_segments_with_names_the_shipper_reads(tmp_path: Path) -> None:
