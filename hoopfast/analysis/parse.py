@@ -41,8 +41,8 @@ SIMPLIFY = "Split the statement, or write long chains of operators as IN (...) o
 def decode(raw: bytes, *, any_encoding: bool = False) -> str:
     """The text of a client message. Raises Unparsable 54000 (too long) and 22021 (not UTF-8, or a NUL inside).
 
-    `any_encoding`: text that is not UTF-8 is read byte by byte as Latin-1. That shows the same tokens as any encoding in
-    which ASCII bytes stand for themselves (the others are refused at login), but not the same names.
+    `any_encoding`: text that is not UTF-8 is read byte by byte as Latin-1. That shows the same tokens as any encoding
+    in which ASCII bytes stand for themselves (the others are refused at login), but not the same names.
     """
     if len(raw) > limits.STATEMENT_MAX_BYTES:
         raise Unparsable("54000", f"the statement is longer than {limits.STATEMENT_MAX_BYTES} bytes")
