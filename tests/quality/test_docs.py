@@ -1,15 +1,20 @@
-"""The documents keep up: the two commands, every configuration key, every verb of the Makefile."""
+"""The documents keep up: commands and verbs, every configuration key, examples that load, files that exist."""
 
 from __future__ import annotations
 
 import re
 import typing
+from pathlib import Path
 
 import msgspec
 
 from hoopfast import config
 from hoopfast.cli.main import VERBS
+from hoopfast.policy.source import parse_policy
 from tests.quality.sources import ROOT
+from tests.support.certs import Certificates
+
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_readme_names_the_two_commands() -> None:
@@ -61,8 +66,37 @@ def test_commands_are_documented() -> None:
 
 def test_links_in_documents_lead_somewhere() -> None:
     broken = []
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
             if "://" not in target and not (document.parent / target).exists():
                 broken.append(f"{document.name}: {target}")
     assert not broken
+
+
+def test_files_that_documents_name_are_there() -> None:
+    named = r"`((?:tests|bench|loadtest|deploy|docs|hoopfast)/[\w./-]+)`"
+    missing = [
+        f"{document.name}: {path}"
+        for document in DOCUMENTS
+        for path in re.findall(named, document.read_text())
+        if path != "bench/results/" and not (ROOT / path).exists()
+    ]
+    assert not missing
+
+
+def test_examples_load(tmp_path: Path) -> None:
+    Certificates(tmp_path)          # server.crt and server.key
+    (tmp_path / "policy.yaml").write_text("access: []\n")
+    configurations = policies = 0
+    for document in DOCUMENTS:
+        for example in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            if "\nconnections:" in example:
+                file = tmp_path / f"{document.stem}.yaml"
+                file.write_text(example)
+                assert config.load(file).connections, document.name
+                configurations += 1
+            elif example.startswith(("access:", "# policy.yaml")):
+                assert parse_policy(example, document.name).access
+                policies += 1
+    assert configurations >= 2
+    assert policies >= 2

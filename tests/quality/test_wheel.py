@@ -34,7 +34,7 @@ def test_wheel(tmp_path: Path) -> None:
     wanted = {
         p.relative_to(ROOT).as_posix()
         for p in (ROOT / "hoopfast").rglob("*")
-        if p.suffix in {".py", ".html", ".css", ".js", ".svg", ".typed", ".mako", ".ini"} and "__pycache__" not in p.parts
+        if p.suffix in {".py", ".html", ".css", ".js", ".svg", ".typed"} and "__pycache__" not in p.parts
     }
     assert not wanted - names
     assert not [name for name in names if name.endswith((".pyx", ".c")) or name.startswith("tests")]
