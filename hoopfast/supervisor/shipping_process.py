@@ -25,6 +25,7 @@ from hoopfast.supervisor.state_dir import JOURNAL_NAME, hold_workers_lock
 
 MESSAGE_MAX = 1 << 20
 IDLE_S = 0.1
+BATCH_WORTH = 4_000                     # statements; fewer wait IDLE_S for company
 BROKEN_S = 1.0
 
 log = logging.getLogger("hoopfast.supervisor.shipping")
@@ -84,7 +85,9 @@ class _Talk:
         while not self._close:
             pause_s = 0.0
             try:
-                if not self._shipper.step():
+                # A batch costs a look at the directory, a word with the supervisor and a transaction, however small it
+                # is: under load it is worth waiting for a larger one.
+                if self._shipper.step() < BATCH_WORTH:
                     pause_s = IDLE_S
             except (SupervisorGone, ConnectionError):
                 raise
