@@ -1,21 +1,10 @@
 # Client bytes -> upstream. Every statement gets a verdict and a journal record before its first byte is gathered.
 
 
-cdef int front_query(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
-    cdef const uint8_t* nul = cstring_end(p + 5, p + total)
-    cdef Statement* x
-    cdef Reply* e
-    cdef uint64_t seq
-    if nul == NULL or nul != p + total - 1:
-        return complain(r, s, c'Q', "08P01", "invalid message format")
-    x = judge(r, s, c'Q', p + 5, nul - p - 5, NULL, 0)
-    if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + 1024):
-        return STEP_WAIT
-    seq = put_use(r, s, KIND_QUERY, x, NULL, 0, NULL, 0)
-    count(r, C_STATEMENTS, 1)
-    if x.action != ACTION_ALLOW:
-        return refuse_simple(r, s, x, c'Q', seq)
-    e = reply_push(s, REPLY_QUERY, FOR_CLIENT, x, NULL)
+cdef int pass_on(State* r, Session* s, uint8_t kind, Statement* x, Named* portal, uint64_t seq, const uint8_t* p,
+                 size_t total) noexcept nogil:
+    """A statement that is recorded (seq) and may run: its reply is awaited, its bytes go."""
+    cdef Reply* e = reply_push(s, kind, FOR_CLIENT, x, portal)
     if e == NULL:
         end_session(r, s, "53200", "the gateway is out of memory", "protocol")
         return STEP_DONE
@@ -27,6 +16,22 @@ cdef int front_query(State* r, Session* s, const uint8_t* p, size_t total) noexc
         names_stale(&s.portals)
     to_upstream(r, s, p, total)
     return STEP_DONE
+
+
+cdef int front_query(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
+    cdef const uint8_t* nul = cstring_end(p + 5, p + total)
+    cdef Statement* x
+    cdef uint64_t seq
+    if nul == NULL or nul != p + total - 1:
+        return complain(r, s, c'Q', "08P01", "invalid message format")
+    x = judge(r, s, c'Q', p + 5, nul - p - 5, NULL, 0)
+    if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + 1024):
+        return STEP_WAIT
+    seq = put_use(r, s, KIND_QUERY, x, NULL, 0, NULL, 0)
+    count(r, C_STATEMENTS, 1)
+    if x.action != ACTION_ALLOW:
+        return refuse_simple(r, s, x, c'Q', seq)
+    return pass_on(r, s, REPLY_QUERY, x, NULL, seq, p, total)
 
 
 cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
@@ -230,7 +235,6 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
     cdef const uint8_t* nul = cstring_end(p + 5, p + total)
     cdef Named* portal
     cdef Statement* x
-    cdef Reply* e
     cdef uint64_t seq
     cdef uint8_t head[12]
     cdef uint8_t text[192]
@@ -257,25 +261,14 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
         named_release(portal)
         end_session(r, s, "53200", "the gateway is out of memory", "protocol")
         return STEP_DONE
-    e = reply_push(s, REPLY_EXECUTE, FOR_CLIENT, x, portal)
+    pass_on(r, s, REPLY_EXECUTE, x, portal, seq, p, total)
     named_release(portal)
-    if e == NULL:
-        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
-        return STEP_DONE
-    e.seq = seq
-    e.started_ns = r.now_ns
-    count(r, C_ALLOW, 1)
-    if x.flags & FLAG_NAMES:
-        names_stale(&s.statements)
-        names_stale(&s.portals)
-    to_upstream(r, s, p, total)
     return STEP_DONE
 
 
 cdef int front_function(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
     cdef uint8_t text[24]
     cdef Statement* x
-    cdef Reply* e
     cdef uint64_t seq
     cdef uint32_t oid, digits
     cdef size_t at = 10
@@ -299,15 +292,7 @@ cdef int front_function(State* r, Session* s, const uint8_t* p, size_t total) no
     count(r, C_FUNCTIONS, 1)
     if x.action != ACTION_ALLOW:
         return refuse_simple(r, s, x, c'F', seq)
-    e = reply_push(s, REPLY_FUNCTION, FOR_CLIENT, x, NULL)
-    if e == NULL:
-        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
-        return STEP_DONE
-    e.seq = seq
-    e.started_ns = r.now_ns
-    count(r, C_ALLOW, 1)
-    to_upstream(r, s, p, total)
-    return STEP_DONE
+    return pass_on(r, s, REPLY_FUNCTION, x, NULL, seq, p, total)
 
 
 cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
