@@ -411,15 +411,16 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
     if e == NULL or e.whom != FOR_CLIENT:
         return -1
     if type == c'D':
-        if e.kind == REPLY_EXECUTE and context_masked(e.stmt.ctx):
-            if e.plan == NULL and rows_known(e):
+        if e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
+            return -1
+        if e.plan == NULL and context_masked(e.stmt.ctx):
+            if e.kind == REPLY_EXECUTE and rows_known(e):
                 e.plan = rows_plan(s, e)
                 if e.plan != NULL:
                     e.plan.refs += 1
-            elif e.plan == NULL and e.stmt.flags & FLAG_TOUCHED:
+            # Never described, or described as having no rows: there is no plan, so there may be no row.
+            if e.plan == NULL and e.stmt.flags & FLAG_TOUCHED:
                 return -1
-        elif e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
-            return -1
         if e.plan != NULL and e.plan.n_items:
             if total > r.row_max:
                 end_session(r, s, "54000", "a row with masked columns is larger than the gateway's limit", "protocol")

@@ -337,6 +337,24 @@ def test_row_that_does_not_fit_its_description_ends_the_session(tmp_path: Path) 
             assert [f.kind for f in read_frames(pair.client, until="E")] == ["T", "E"]
 
 
+@pytest.mark.parametrize("simple", [True, False])
+def test_rows_without_a_description_end_the_session(tmp_path: Path, simple: bool) -> None:
+    with masked_bench(tmp_path) as bench:
+        pair = bench.session(7)
+        message = wire.query("select ssn from customers") if simple else (
+            wire.parse("select ssn from customers") + wire.bind() + wire.describe_portal() + wire.execute() + wire.SYNC
+        )
+        pair.client.sendall(message)
+        expect(pair.upstream, message)
+        before = b"" if simple else PARSED + BOUND + NO_DATA
+        pair.upstream.sendall(before + row(b"078-05-1120") + complete("SELECT 1") + READY)
+        frames = read_frames(pair.client, until="E")
+        assert "D" not in [frame.kind for frame in frames]
+        pair.client.close()
+        bench.wait(lambda: bench.of_kind("closed"), "the end")
+        assert bench.of_kind("closed")[0][2] == "contradiction"
+
+
 def test_errors_of_touched_statements_lose_their_values(tmp_path: Path) -> None:
     with masked_bench(tmp_path) as bench:
         pair = bench.session(7)
