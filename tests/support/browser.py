@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from selenium import webdriver
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -69,11 +70,13 @@ class Browser:
 
     @property
     def text(self) -> str:
-        """What a person reads on the page."""
-        return str(self.driver.find_element(By.TAG_NAME, "body").text)
+        """What a person reads on the page. One script, so that a page which is just being replaced cannot be half read."""
+        return str(self.driver.execute_script("return document.body ? document.body.innerText : ''"))
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        return WebDriverWait(self.driver, WAIT_S, poll_frequency=0.1).until(lambda _: condition(), f"still not: {what}")
+        waiting = WebDriverWait(
+            self.driver, WAIT_S, poll_frequency=0.1, ignored_exceptions=(StaleElementReferenceException, JavascriptException))
+        return waiting.until(lambda _: condition(), f"still not: {what}")
 
     def see(self, text: str) -> None:
         """Wait for a text on the page."""
@@ -85,9 +88,15 @@ class Browser:
     def one(self, css: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
-    def button(self, text: str) -> WebElement:
-        """The button or link with this text."""
-        return next(found for found in self.all("button, a") if text in found.text)
+    def press(self, text: str) -> None:
+        """Wait for the button or link with this text, and click it. A live page may replace it at any moment."""
+        self.wait(lambda: self._pressed(text), f"a button {text!r} on {self.path}")
+
+    def _pressed(self, text: str) -> bool:
+        found = next((each for each in self.all("button, a") if text in each.text), None)
+        if found is not None:
+            found.click()
+        return found is not None
 
     def fill(self, css: str, text: str) -> None:
         field = self.one(css)
