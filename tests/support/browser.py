@@ -70,12 +70,12 @@ class Browser:
 
     @property
     def text(self) -> str:
-        """What a person reads on the page. One script, so that a page which is just being replaced cannot be half read."""
+        """What a person reads on the page, by one script: a page that is being replaced cannot be half read."""
         return str(self.driver.execute_script("return document.body ? document.body.innerText : ''"))
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        waiting = WebDriverWait(
-            self.driver, WAIT_S, poll_frequency=0.1, ignored_exceptions=(StaleElementReferenceException, JavascriptException))
+        passing = (StaleElementReferenceException, JavascriptException)
+        waiting = WebDriverWait(self.driver, WAIT_S, poll_frequency=0.1, ignored_exceptions=passing)
         return waiting.until(lambda _: condition(), f"still not: {what}")
 
     def see(self, text: str) -> None:
@@ -89,8 +89,14 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def press(self, text: str) -> None:
-        """Wait for the button or link with this text, and click it. A live page may replace it at any moment."""
+        """Wait for the button or link with this text, click it, and wait for the page it leads to.
+
+        A live page may replace the button at any moment; and whoever went on at once would be overtaken by the answer.
+        """
+        self.driver.execute_script("document.documentElement.dataset.left = 'yes'")
         self.wait(lambda: self._pressed(text), f"a button {text!r} on {self.path}")
+        arrived = "return document.readyState == 'complete' && !document.documentElement.dataset.left"
+        self.wait(lambda: self.driver.execute_script(arrived), f"what {text!r} leads to")
 
     def _pressed(self, text: str) -> bool:
         found = next((each for each in self.all("button, a") if text in each.text), None)
