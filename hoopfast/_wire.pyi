@@ -114,6 +114,8 @@ class Relay:
         zero_origin: int = 0,                                           # touched: output columns proven clean without origin
         copy_plan: bytes = b"",                                         # FLAG_COPY_OUT: see pack_copy_plan
         cache: bool = True,
+        free_constants: bytes = b"",                                    # uint32, ascending: places of constants in the text that
+                                                                        # may differ without another verdict
     ) -> None: ...
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None: ...
     def notice(self, session: int, frame: bytes) -> None: ...           # put between two messages to the client
@@ -150,6 +152,10 @@ def copy_mask(
     BufferError when `room` bytes (-1: as many as the bound) are too few."""
 
 def crc32c(data: bytes) -> int: ...
+def lex_constants(text: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
+    """For tests: a text with a mark (byte 1 to 4) for each of its constants, and (offset, length) of these in the text;
+    None for a text that is not understood."""
+
 def scan_frames(data: bytes, *, frontend: bool, limit: int = 1 << 30) -> tuple[list[tuple[int, int, int]], int]:
     """(type, offset, length) of every whole frame and how many bytes they cover; ValueError on a length that cannot be."""
 

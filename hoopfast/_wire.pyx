@@ -12,7 +12,9 @@ include "_wire/copymask.pyx"     # one COPY row -> its masked form
 include "_wire/tls.pyx"          # OpenSSL on a descriptor
 include "_wire/frame.pyx"        # lengths checked before they are believed
 include "_wire/journal.pyx"      # append-only mapped segments
+include "_wire/lexer.pyx"        # constants in SQL text
 include "_wire/statement.pyx"    # contexts, verdicts and their cache, row plans
+include "_wire/template.pyx"     # verdicts for texts that differ in their constants
 include "_wire/session.pyx"      # legs, reply queue, names, sending
 include "_wire/queue.pyx"        # commands in, events out
 include "_wire/records.pyx"      # what a session writes into the journal

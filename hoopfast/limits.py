@@ -21,6 +21,8 @@ STATEMENT_MAX_BYTES = 16 * 1024 * 1024
 PARSE_INLINE_MAX_BYTES = 8 * 1024
 # Parse of touched statements in sessions with masks (the analyser walks them in Python).
 ANALYSE_MAX_BYTES = 1024 * 1024
+# Texts longer than this share no verdict with texts that differ in constants (LEX_TEXT_MAX in the core).
+TEMPLATE_MAX_BYTES = 64 * 1024
 # Nodes of one syntax tree: an INSERT of 16 MiB has about three million, which is a second of walking.
 ANALYSE_MAX_NODES = 4_000_000
 # Joins nested in one FROM item (the walk into them is the only one that recurses); the decoder refuses about 250.

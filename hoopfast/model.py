@@ -86,6 +86,7 @@ KIND_OUTCOME = 8
 KIND_RESULT = 9                     # frames as the client got them (masked)
 KIND_SESSION_END = 10
 KIND_NOTE = 11                      # JSON written by the front (approval opened, decided, ...)
+KIND_QUERY_TEXT = 12                # intent: simple Query whose text differs from its definition in constants
 RECORD_FLAG_MORE = 1                # the payload goes on in the next record of the same kind
 
 
@@ -96,6 +97,7 @@ COUNTERS = (
     "cache_hits", "cache_misses", "client_bytes_in", "client_bytes_out", "upstream_bytes_in", "upstream_bytes_out",
     "rows", "masked_rows", "masked_cells", "journal_records", "journal_bytes", "journal_stalls", "parked",
     "cancels", "scrubbed", "contradictions", "wakeups", "transactions", "statements_total", "statements_function",
+    "template_hits",
 )
 HISTOGRAM_OFFSET = 64               # u64 index of the first latency bucket in the page
 HISTOGRAM_BUCKETS = 28              # bucket k counts statements that took < 2**k microseconds; the last is +Inf

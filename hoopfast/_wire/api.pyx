@@ -50,7 +50,10 @@ cdef class Relay:
         r.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
         r.arena = <uint8_t*>malloc(ARENA_BYTES)
         r.arena_room = ARENA_BYTES
+        r.lexed = <Lexed*>malloc(sizeof(Lexed))
+        r.lexed_key = <uint8_t*>malloc(LEX_TEXT_MAX)
         if (r.commands == NULL or r.events == NULL or r.sessions == NULL or r.scratch == NULL or r.arena == NULL
+                or r.lexed == NULL or r.lexed_key == NULL
                 or cache_init(&r.cache, cache_bytes, (<uint64_t*><char*>seed)[0]) < 0):
             raise MemoryError
         r.counters = <uint64_t*>&page[0]
@@ -167,7 +170,7 @@ cdef class Relay:
         self._send(m)
 
     def decide(self, uint64_t session, uint64_t serial, int action, int flags, *, bytes label, bytes error=b"",
-               int zero_origin=0, bytes copy_plan=b"", bint cache=True):
+               int zero_origin=0, bytes copy_plan=b"", bint cache=True, bytes free_constants=b""):
         cdef Message* m = _message(COMMAND_DECIDE, session)
         cdef Decided* d = <Decided*>calloc(1, sizeof(Decided))
         if d == NULL:
@@ -179,6 +182,7 @@ cdef class Relay:
         d.flags = flags
         d.zero_origin = zero_origin
         d.cache = cache
+        _put(&d.free_at, free_constants)
         _put(&m.x, label)
         _put(&m.y, error)
         _put(&m.z, copy_plan)
@@ -288,6 +292,8 @@ cdef class Relay:
         free(r.events)
         free(r.sessions)
         free(r.scratch)
+        free(r.lexed)
+        free(r.lexed_key)
         free(r.arena)
         free(r)
 
@@ -326,5 +332,5 @@ cdef void message_drop(Message* m) noexcept:
     elif m.kind == COMMAND_CONTEXT:
         context_free(<Context*>m.p)
     elif m.kind == COMMAND_DECIDE:
-        free(m.p)
+        decided_free(<Decided*>m.p)
     message_free(m)

@@ -99,7 +99,10 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
             session_close(r, s, "protocol")
             return
     elif d.cache and s.parked_kind != c'B':
-        cache_add(&r.cache, x)
+        if x.action != ACTION_ALLOW or x.copy != NULL or not template_add(
+                &r.cache, r.lexed, r.lexed_key, x, <const uint32_t*>(d.free_at.data + d.free_at.start),
+                buffer_used(&d.free_at) // 4):
+            cache_add(&r.cache, x)
     granted_clear(s)
     s.granted = x
     s.granted_kind = s.parked_kind
@@ -278,5 +281,5 @@ cdef void command(State* r, Message* m) noexcept nogil:
     else:
         command_session(r, m)
         if m.kind == COMMAND_DECIDE:
-            free(m.p)
+            decided_free(<Decided*>m.p)
     message_free(m)

@@ -209,7 +209,7 @@ cdef class Decoder:
                 self.on_outcome(number, seq, wall, p, n)
             elif kind == KIND_RESULT:
                 self.on_result(number, p, n)
-            elif kind == KIND_QUERY or kind == KIND_PARSE or kind == KIND_FUNCTION:
+            elif kind == KIND_QUERY or kind == KIND_QUERY_TEXT or kind == KIND_PARSE or kind == KIND_FUNCTION:
                 self.on_intent(kind, number, seq, wall, p, n, offset)
             elif kind == KIND_STATEMENT:
                 self.on_statement(p, n)
@@ -349,8 +349,11 @@ cdef class Decoder:
         s = self.session(number)
         if n < 8:
             raise ValueError(TOO_SHORT)
-        f = finished(S_SIMPLE if kind == KIND_QUERY else S_PARSE, seq, wall, self.definition(p, number, seq, wall, offset))
-        if kind == KIND_QUERY:
+        definition = self.definition(p, number, seq, wall, offset)
+        if kind == KIND_QUERY_TEXT:
+            definition = self.define(without_text(definition) + (<const char*>p + 8)[:n - 8])
+        f = finished(S_PARSE if kind == KIND_PARSE else S_SIMPLE, seq, wall, definition)
+        if kind != KIND_PARSE:
             s.open[seq] = f
             return 0
         nul = <const uint8_t*>memchr(p + 8, 0, n - 8)
@@ -381,6 +384,8 @@ cdef class Decoder:
                       Py_ssize_t offset) except -1:
         cdef _Session s
         if kind == KIND_SESSION_START:
+            if not payload:
+                raise ValueError(TOO_SHORT)
             s = self.adopt(number, payload)
             self.out.append(self.slow.started(s.id, s.who, seq, wall))
         elif kind == KIND_SESSION_END:
@@ -571,6 +576,13 @@ cdef class Decoder:
                 f.frames = frames or None
                 f.captured = sum([len(piece) + 8 for piece in frames])
                 (s.parses if kind == S_PARSE else s.open)[seq] = f
+
+
+cdef bytes without_text(_Definition d):
+    """The payload of a definition (whose lengths `define` has checked) without its SQL."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(d.payload)
+    cdef size_t types_at = 16 + <size_t>(<const uint32_t*>(p + 8))[0]
+    return d.payload[:types_at + (<const uint32_t*>(p + types_at - 4))[0]]
 
 
 cdef object keep(dict places, list payloads, _Definition d):

@@ -25,9 +25,12 @@ cdef int front_query(State* r, Session* s, const uint8_t* p, size_t total) noexc
     if nul == NULL or nul != p + total - 1:
         return complain(r, s, c'Q', "08P01", "invalid message format")
     x = judge(r, s, c'Q', p + 5, nul - p - 5, NULL, 0)
-    if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + 1024):
+    if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + total + 1024):
         return STEP_WAIT
-    seq = put_use(r, s, KIND_QUERY, x, NULL, 0, NULL, 0)
+    if is_template(x):
+        seq = put_use(r, s, KIND_QUERY_TEXT, x, p + 5, nul - p - 5, NULL, 0)
+    else:
+        seq = put_use(r, s, KIND_QUERY, x, NULL, 0, NULL, 0)
     count(r, C_STATEMENTS, 1)
     if x.action != ACTION_ALLOW:
         return refuse_simple(r, s, x, c'Q', seq)

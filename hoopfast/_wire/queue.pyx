@@ -105,3 +105,9 @@ cdef struct Decided:            # what travels with COMMAND_DECIDE beside label,
     uint16_t flags
     int32_t zero_origin
     bint cache
+    Buffer free_at              # uint32: places of constants that do not matter
+
+
+cdef void decided_free(Decided* d) noexcept nogil:
+    buffer_free(&d.free_at)
+    free(d)

@@ -34,6 +34,8 @@ cdef struct State:              # everything the relay thread owns
     uint64_t idle_timeout_ns    # 0: none; set by the front at any time
     uint64_t next_serial
     uint8_t* scratch
+    Lexed* lexed
+    uint8_t* lexed_key          # LEX_TEXT_MAX bytes
     uint8_t* arena
     size_t arena_room
     size_t arena_used

@@ -19,7 +19,7 @@ cdef struct Statement:
     uint64_t hash
     Context* ctx                # counted
     uint32_t refs
-    uint8_t kind                # b"Q", b"P" or b"F"
+    uint8_t kind                # b"Q", b"P" or b"F"; see template.pyx for the others
     uint8_t action
     uint16_t flags
     int32_t zero_origin
@@ -48,6 +48,7 @@ cdef struct Cache:
     Statement* oldest
     uint64_t seed
     uint64_t next_id
+    bint shapes                 # there has been a template: worth looking for one
 
 cdef struct PlanItem:
     uint16_t column

@@ -40,6 +40,18 @@ cdef Statement* judge(State* r, Session* s, uint8_t kind, const uint8_t* text, s
     if x != NULL:
         count(r, C_CACHE_HITS, 1)
         return x
+    if kind != c'F':
+        x = template_find(&r.cache, r.lexed, r.lexed_key, s.ctx, kind, text, text_len, types, types_len)
+    if x != NULL and kind == c'P':
+        # A prepared statement outlives this frame and is recorded by its own text.
+        x = template_apply(&r.cache, x, kind, text, text_len, types, types_len)
+        if x != NULL:
+            statement_release(s.granted)
+            s.granted = x
+            s.granted_kind = kind
+    if x != NULL:
+        count(r, C_TEMPLATE_HITS, 1)
+        return x
     count(r, C_CACHE_MISSES, 1)
     x = statement_new(&r.cache, s.ctx, kind, text, text_len, types, types_len)
     if x == NULL:

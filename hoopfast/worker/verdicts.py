@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from hoopfast import limits, model
 from hoopfast._wire import pack_copy_plan
 from hoopfast.analysis import gate
 from hoopfast.analysis.classify import facts, function_call_facts
+from hoopfast.analysis.constants import free_constants
 from hoopfast.analysis.gate import Judgement, StatementJudgement
 from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
 from hoopfast.audit import typed
@@ -68,6 +70,7 @@ class Work(msgspec.Struct):
     text: str
     types: bytes
     bind: bytes
+    utf8: bool = True
     statements: tuple[Statement, ...] = ()
     facts: tuple[model.StatementFacts, ...] = ()
     approved: Outcome | None = None
@@ -158,6 +161,7 @@ class VerdictDesk:
         if work.kind == "F":
             return self._function_call(work)
         work.text = decode(raw, any_encoding=work.session.context.closure is None)
+        work.utf8 = len(work.text.encode()) == len(raw)
         work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
         for _ in range(REJUDGE_MAX):
             context: Context = work.session.context
@@ -324,10 +328,12 @@ class VerdictDesk:
         # What was approved is found by `audit search --verdict approve`, however it came.
         verdict = "approve" if answer.action == model.ACTION_ASK or work.approved is not None else "allow"
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
+        cache = answer.cache and work.approved is None
         self._relay.decide(
             work.session.id, work.serial, answer.action, answer.flags,
             label=_label(work, verdict, answer.ruling.rule, answer.masks, answer.ruling.reason, **extra),
-            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=answer.cache and work.approved is None,
+            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache,
+            free_constants=_free_constants(work) if cache and verdict == "allow" else b"",
         )
         if work.approved is not None:
             self._approvals.used(work.approved)
@@ -345,6 +351,13 @@ class VerdictDesk:
 def _read(text: str) -> tuple[tuple[Statement, ...], tuple[model.StatementFacts, ...]]:
     statements = parse(text)
     return statements, facts(statements)
+
+
+def _free_constants(work: Work) -> bytes:
+    """For Relay.decide. Places in a text that was not read as UTF-8 would be those of another text."""
+    if work.kind not in "QP" or not work.utf8 or len(work.text) > limits.TEMPLATE_MAX_BYTES:
+        return b""
+    return array("I", free_constants(work.text, work.statements)).tobytes()
 
 
 # DDL, and code that may hold some.

@@ -92,6 +92,9 @@ class JournalWriter:
         self.define(number, sql, **label)
         return self.record(model.KIND_QUERY, session, struct.pack("<Q", number))
 
+    def query_text(self, session: int, number: int, sql: str) -> int:
+        return self.record(model.KIND_QUERY_TEXT, session, struct.pack("<Q", number) + sql.encode())
+
     def parse(self, session: int, number: int, name: str = "") -> int:
         return self.record(model.KIND_PARSE, session, struct.pack("<Q", number) + name.encode() + b"\0")
 

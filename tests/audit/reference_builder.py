@@ -46,6 +46,7 @@ from hoopfast.model import (
     KIND_OUTCOME,
     KIND_PARSE,
     KIND_QUERY,
+    KIND_QUERY_TEXT,
     KIND_RESULT,
     KIND_SESSION_END,
     KIND_SESSION_START,
@@ -232,6 +233,11 @@ class EventBuilder:
         session = self._session(r)
         session.open[r.sequence] = Intent("simple", r.sequence, r.wall, self._definition(r))
 
+    def _on_query_text(self, r: Record) -> None:
+        session = self._session(r)
+        definition = msgspec.structs.replace(self._definition(r), sql=r.payload[8:].decode("utf-8", "replace"))
+        session.open[r.sequence] = Intent("simple", r.sequence, r.wall, definition)
+
     def _on_parse(self, r: Record) -> None:
         parses = self._session(r).parses
         parses[r.sequence] = Intent("parse", r.sequence, r.wall, self._definition(r), _cstring(r.payload, 8))
@@ -362,7 +368,8 @@ class EventBuilder:
         ))
 
     _HANDLERS: ClassVar[dict[int, Callable[[EventBuilder, Record], None]]] = {
-        KIND_SESSION_START: _on_start, KIND_STATEMENT: _on_statement, KIND_QUERY: _on_query, KIND_PARSE: _on_parse,
+        KIND_SESSION_START: _on_start, KIND_STATEMENT: _on_statement, KIND_QUERY: _on_query,
+        KIND_QUERY_TEXT: _on_query_text, KIND_PARSE: _on_parse,
         KIND_BIND: _on_bind, KIND_EXECUTE: _on_execute, KIND_FUNCTION: _on_function, KIND_OUTCOME: _on_outcome,
         KIND_RESULT: _on_result, KIND_SESSION_END: _on_end, KIND_NOTE: _on_note, KIND_DAMAGED: _on_damage,
     }

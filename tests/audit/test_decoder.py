@@ -41,7 +41,7 @@ class Chaos:
 
     def run(self, steps: int) -> None:
         actions = [self.start] + [self.query] * 3 + [self.prepared] * 6 + [self.result] * 5 + [self.outcome] * 9 + [
-            self.parse, self.function, self.end, self.note, self.again, self.segment, self.strange]
+            self.query_text, self.parse, self.function, self.end, self.note, self.again, self.segment, self.strange]
         for _ in range(steps):
             self.random.choice(actions)()
 
@@ -73,6 +73,13 @@ class Chaos:
         session, number = self.pick(), self.define()
         payload = struct.pack("<Q", number if self.random.random() > 0.02 else 99)
         self.intent(session, self.journal.record(model.KIND_QUERY, session, payload))
+
+    def query_text(self) -> None:
+        session, number = self.pick(), self.define()
+        if self.random.random() < 0.05:
+            number = 98
+        text = self.random.choice(["", "SELECT 'x'", 'SELECT "ü\\" \n', "SELECT 1 " + "-" * 300])
+        self.intent(session, self.journal.query_text(session, number, text))
 
     def parse(self) -> None:
         session, number = self.pick(), self.define()
@@ -154,7 +161,7 @@ class Chaos:
             self.journal.next_segment()
 
     def strange(self) -> None:
-        kinds = (*range(1, 12), 77)
+        kinds = (*range(1, 13), 77)
         self.journal.record(self.random.choice(kinds), self.pick(), self.random.randbytes(self.random.randrange(30)))
 
 

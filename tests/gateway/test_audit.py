@@ -72,6 +72,20 @@ def test_denied_statements_do_not_reach_postgres(gateway: Gateway, postgres: Pos
     assert "hf-marker-7" not in text and "hf-marker-8" not in text
 
 
+def test_statements_that_share_a_verdict_have_their_own_text(gateway: Gateway) -> None:
+    texts = [f"SELECT id FROM orders WHERE id = {n} AND id <> {n + 100} /* hf-marker-21 */" for n in range(1, 8)]
+    with gateway.connect("shop") as db:
+        for text in texts:
+            db.execute(text)
+        masked = "SELECT ssn FROM customers WHERE id = {} /* hf-marker-22 */"
+        hidden = [db.execute(masked.format(n)).fetchall() for n in (1, 2, 3)]
+    events = gateway.wait_audited("hf-marker-21", 7)
+    assert sorted(event["sql"] for event in events) == sorted(texts)
+    assert {(e["verdict"], e["outcome"], *e["tables"]) for e in events} == {("allow", "complete", "orders")}
+    assert {tuple(event["masks"]) for event in gateway.wait_audited("hf-marker-22", 3)} == {("public.customers.ssn",)}
+    assert all(len(rows) == 1 and not any(secret in str(rows) for secret in CANARIES) for rows in hidden), hidden
+
+
 def test_every_execution_of_a_prepared_statement(gateway: Gateway) -> None:
     with gateway.connect("shop") as db:
         for i in range(25):

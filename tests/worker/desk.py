@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from array import array
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,10 +80,12 @@ class FakeRelay:
         self.dropped.append(number)
 
     def decide(self, session: int, serial: int, action: int, flags: int, *, label: bytes, error: bytes = b"",
-               zero_origin: int = 0, copy_plan: bytes = b"", cache: bool = True) -> None:
+               zero_origin: int = 0, copy_plan: bytes = b"", cache: bool = True,
+               free_constants: bytes = b"") -> None:
         self.decisions.append({
             "session": session, "serial": serial, "action": action, "flags": flags, "label": orjson.loads(label),
-            "error": parse_fields(error[5:]) if error else {}, "zero": zero_origin, "plan": copy_plan, "cache": cache})
+            "error": parse_fields(error[5:]) if error else {}, "zero": zero_origin, "plan": copy_plan, "cache": cache,
+            "free": array("I", free_constants).tolist()})
 
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None:
         self.probes.append((sql.decode(), types))

@@ -263,3 +263,20 @@ def test_no_login_with_masks_and_without_a_catalog() -> None:
     with pytest.raises(UpstreamFault) as caught:
         Contexts(FakeRelay()).obtain(ANN, "shop", policy, None)
     assert caught.value.sqlstate == "57P03" and caught.value.hint
+
+
+def test_free_constants_go_with_verdicts_that_may_be_kept() -> None:
+    bench = build()
+    assert decide(bench, "SELECT id FROM orders WHERE id = 5")["free"] == [33]
+    assert decide(bench, "SELECT id FROM orders WHERE note = 'é' AND id = 5", "P")["free"] == [35, 49]
+    assert decide(bench, "SELECT 5 FROM orders")["free"] == []
+    assert decide(bench, "DELETE FROM orders WHERE id = 5", "P")["free"] == [], "each is asked for"
+    assert decide(bench, "DROP TABLE orders")["free"] == []
+    assert decide(bench, f"SELECT id FROM orders WHERE id = 5 AND note = '{'x' * 70_000}'")["free"] == []
+
+
+def test_text_in_another_encoding_has_no_free_constants() -> None:
+    """Its places in the UTF-8 text that was parsed are not those in what the client sent."""
+    bench = build(Policy(masked=False))
+    answer = decide(bench, b"SELECT id FROM orders WHERE note = '\xe9' AND id = 5")
+    assert (answer["action"], answer["free"]) == (ACTION_ALLOW, [])
