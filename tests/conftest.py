@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certs import Certificates
+from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, scratch_directory
 
 GATEWAY = Path(__file__).parent / "gateway"
@@ -41,3 +42,10 @@ def postgres_tls(certificates: Certificates) -> Iterator[PostgresServer]:
     """A PostgreSQL that speaks TLS; skipped only where no such build is to be had."""
     with PostgresServer(scratch_directory("pgtls"), tls=certificates) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[TestIssuer]:
+    """An OpenID provider that everybody may ask for tokens."""
+    with TestIssuer() as running:
+        yield running

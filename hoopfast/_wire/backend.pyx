@@ -154,10 +154,10 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
         return
     to_client(r, s, out, out_len)
     keep_error(e, out, out_len)
+    copy_over(s, e, True)
     if e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION or e.kind == REPLY_SYNC:
         e.error = 1
         e.refused = 1
-        s.copy_in = False
         return
     if e.whom == FOR_REFUSAL:
         # The arena copy: the entry's statement may be freed with it before the gather is flushed.
@@ -199,6 +199,7 @@ cdef int back_complete(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
     if e.stmt.flags & FLAG_SETTLES:
         s.settled = True
     to_client(r, s, p, total)
+    copy_over(s, e, False)
     if p[0] == c'C' and total > 6:
         command_tag(e, p, total)
     if e.kind == REPLY_QUERY:
@@ -228,13 +229,21 @@ cdef void maybe_kill(State* r, Session* s) noexcept nogil:
 
 
 cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
-    if e == NULL or total != 6 or (e.kind != REPLY_QUERY and e.kind != REPLY_SYNC and e.kind != REPLY_FUNCTION):
+    cdef bint fits = e != NULL and (
+        e.kind == REPLY_SYNC or ((e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION) and e.answered))
+    if total != 6 or (not fits and s.spare_syncs == 0):
         return -1
     s.status = p[5]
     s.settled = False
     if s.status == c'I':
         s.deferring = False
     s.last_active_ns = r.now_ns
+    if not fits:
+        # After a failed COPY the Syncs behind the error are answered, and only the server knows which these are.
+        s.spare_syncs -= 1
+        s.swallow = False
+        to_client(r, s, p, total)
+        return 0
     if e.whom == FOR_PROBE:
         reply_pop(s)
         probe_done(r, s)
@@ -246,7 +255,6 @@ cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t tot
         capture_flush(r, s)
         put_outcome(r, s, e, c'E' if e.error else c'C')
         raise_catalog(r, s, e.stmt)
-        s.copy_in = False
         if e.whom == FOR_REFUSAL:
             flush_session(r, s)
     count(r, C_TRANSACTIONS, 1)
@@ -273,6 +281,7 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
         to_client(r, s, p, total)
         return 0
     s.copy_in = True
+    e.copying = 1
     i = s.head + 1
     while i != s.tail:
         later = reply_at(s, i)
@@ -280,7 +289,8 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
             s.copy_in = False           # the client was ahead of us and has already ended its data
             break
         if later.kind == REPLY_SYNC:
-            later.kind = REPLY_COPY_END     # read by the server inside COPY, and ignored there
+            later.kind = REPLY_COPY_SYNC
+            later.rows = 1
         i += 1
     to_client(r, s, p, total)
     return 0
@@ -378,6 +388,18 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
     cdef Reply* e = reply_head(s)
     if type == c'Z':
         return back_ready(r, s, e, p, total)
+    if type == c'N' and e != NULL and (withheld(s, e) or e.whom == FOR_REFUSAL):
+        count(r, C_SCRUBBED, 1)
+        return 0
+    if type == c'N' or type == c'A' or type == c'c':
+        to_client(r, s, p, total)
+        return 0
+    if type == c'S':
+        return back_parameter(r, s, p, total)
+    # It answers something: every Sync before that has been answered.
+    s.spare_syncs = 0
+    if e != NULL:
+        e.answered = 1
     if type == c'C' or type == c'I' or type == c's':
         return back_complete(r, s, e, p, total)
     if type == c'1' or type == c'2' or type == c'3':
@@ -387,19 +409,8 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
     if type == c'E':
         back_error(r, s, p, total)
         return 0
-    if type == c'S':
-        return back_parameter(r, s, p, total)
     if type == c'G' or type == c'H':
         return back_copy_start(r, s, e, p, total)
-    if type == c'N':
-        if e != NULL and (withheld(s, e) or e.whom == FOR_REFUSAL):
-            count(r, C_SCRUBBED, 1)
-            return 0
-        to_client(r, s, p, total)
-        return 0
-    if type == c'A' or type == c'c':
-        to_client(r, s, p, total)
-        return 0
     return -1
 
 
@@ -410,6 +421,8 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
     cdef size_t k
     if e == NULL or e.whom != FOR_CLIENT:
         return -1
+    e.answered = 1
+    s.spare_syncs = 0
     if type == c'D':
         if e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
             return -1

@@ -106,7 +106,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
     granted_clear(s)
     s.granted = x
     s.granted_kind = s.parked_kind
-    s.parked = False
+    s.parked = s.held = False
     count(r, C_PARKED, <uint64_t>-1)
     s.client.retry = True
     ready(r, s)
@@ -171,6 +171,9 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
     elif m.kind == COMMAND_NOTICE:
         if not s.closing:
             count(r, C_ASK, 1)          # the front sends a notice when it holds a statement for approval
+            s.held = s.parked
+            if s.held and s.client.hung:
+                s.client.ended = True
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))
             ready(r, s)
     elif m.kind == COMMAND_NOTE:

@@ -4,7 +4,10 @@ cdef enum:                      # how a frame is taken
     TAKE_NEVER                  # not a message that this side may send now: protocol violation
     TAKE_STREAM                 # forwarded as it arrives, never buffered
     TAKE_WHOLE                  # looked into: buffered until complete
-    TAKE_EMPTY                  # whole, and its body must be empty
+    TAKE_SMALL                  # whole, and never longer than SMALL_MAX
+
+cdef enum:
+    SMALL_MAX = 10000           # PQ_SMALL_MESSAGE_LIMIT of the server
 
 cdef uint8_t FRONTEND_TAKE[256]
 cdef uint8_t BACKEND_TAKE[256]
@@ -15,13 +18,13 @@ cdef void frame_tables() noexcept nogil:
     memset(FRONTEND_TAKE, TAKE_NEVER, 256)
     memset(BACKEND_TAKE, TAKE_NEVER, 256)
     FRONTEND_TAKE[c'd'] = TAKE_STREAM
-    p = "QPBEDCFf"
+    p = "QPBF"
     while p[0]:
         FRONTEND_TAKE[<uint8_t>p[0]] = TAKE_WHOLE
         p += 1
-    p = "SHcX"
+    p = "EDCSHcfX"
     while p[0]:
-        FRONTEND_TAKE[<uint8_t>p[0]] = TAKE_EMPTY
+        FRONTEND_TAKE[<uint8_t>p[0]] = TAKE_SMALL
         p += 1
     p = "DdV"
     while p[0]:

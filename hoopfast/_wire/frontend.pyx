@@ -1,5 +1,10 @@
 # Client bytes -> upstream. Every statement gets a verdict and a journal record before its first byte is gathered.
 
+# The server's own words.
+cdef const char* BAD_STRING = "invalid string in message"
+cdef const char* CUT_SHORT = "insufficient data left in message"
+cdef const char* BAD_FORMAT = "invalid message format"
+
 
 cdef int pass_on(State* r, Session* s, uint8_t kind, Statement* x, Named* portal, uint64_t seq, const uint8_t* p,
                  size_t total) noexcept nogil:
@@ -22,8 +27,10 @@ cdef int front_query(State* r, Session* s, const uint8_t* p, size_t total) noexc
     cdef const uint8_t* nul = cstring_end(p + 5, p + total)
     cdef Statement* x
     cdef uint64_t seq
-    if nul == NULL or nul != p + total - 1:
-        return complain(r, s, c'Q', "08P01", "invalid message format")
+    if nul == NULL:
+        return complain(r, s, c'Q', "08P01", BAD_STRING)
+    if nul != p + total - 1:
+        return complain(r, s, c'Q', "08P01", BAD_FORMAT)
     x = judge(r, s, c'Q', p + 5, nul - p - 5, NULL, 0)
     if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + total + 1024):
         return STEP_WAIT
@@ -46,11 +53,13 @@ cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexc
     cdef Named* named
     cdef Reply* e
     cdef uint64_t seq
-    if text_nul == NULL or end - text_nul < 3:
-        return complain(r, s, c'P', "08P01", "invalid message format")
-    n_types = hf_be16(text_nul + 1)
+    if text_nul == NULL:
+        return complain(r, s, c'P', "08P01", BAD_STRING)
+    n_types = hf_be16(text_nul + 1) if end - text_nul >= 3 else 0
+    if end - text_nul < 3 or end - text_nul - 3 < <ssize_t>n_types * 4:
+        return complain(r, s, c'P', "08P01", CUT_SHORT)
     if end - text_nul - 3 != <ssize_t>n_types * 4:
-        return complain(r, s, c'P', "08P01", "insufficient data left in message")
+        return complain(r, s, c'P', "08P01", BAD_FORMAT)
     x = judge(r, s, c'P', name_nul + 1, text_nul - name_nul - 1, text_nul + 3, <size_t>n_types * 4)
     if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + 1024):
         return STEP_WAIT
@@ -72,7 +81,7 @@ cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexc
 
 
 cdef int bind_formats(Named* portal, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Read the result formats at the end of a Bind body (p: after both names). -1 when the message is malformed."""
+    """Read the result formats at the end of a Bind body (p: after both names). -1 when it is too short, -2 too long."""
     cdef uint32_t n, i
     cdef int32_t length
     if end - p < 2:
@@ -98,7 +107,7 @@ cdef int bind_formats(Named* portal, const uint8_t* p, const uint8_t* end) noexc
     n = hf_be16(p)
     p += 2
     if end - p != <ssize_t>n * 2:
-        return -1
+        return -1 if end - p < <ssize_t>n * 2 else -2
     portal.has_formats = True
     portal.n_formats = <uint16_t>n
     if n:
@@ -160,9 +169,13 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
     cdef Statement* x
     cdef Reply* e
     cdef uint64_t seq
+    cdef int bad
     if name_nul == NULL:
-        return complain(r, s, c'B', "08P01", "invalid message format")
+        return complain(r, s, c'B', "08P01", BAD_STRING)
     prepared = names_find(&s.statements, portal_nul + 1, name_nul - portal_nul - 1)
+    if prepared == NULL and name_nul == portal_nul + 1:
+        # SQL cannot have made it, so there is nothing to judge.
+        return complain(r, s, c'B', "26000", "unnamed prepared statement does not exist")
     x = s.granted if s.granted != NULL and s.granted_kind == c'B' else bound_statement(
         r, s, prepared, portal_nul + 1, name_nul - portal_nul - 1)
     if x == NULL:
@@ -177,9 +190,11 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
         count(r, C_STATEMENTS, 1)
         return refuse_extended(r, s, x, <const uint8_t*>"hoopfast_refused", 16, seq)
     portal = named_new(p + 5, portal_nul - p - 5, x)
-    if portal != NULL and context_masked(x.ctx) and bind_formats(portal, name_nul + 1, end) < 0:
-        named_release(portal)
-        return complain(r, s, c'B', "08P01", "invalid message format")
+    if portal != NULL and context_masked(x.ctx):
+        bad = bind_formats(portal, name_nul + 1, end)
+        if bad:
+            named_release(portal)
+            return complain(r, s, c'B', "08P01", CUT_SHORT if bad == -1 else BAD_FORMAT)
     e = reply_push(s, REPLY_BIND, FOR_CLIENT, x, portal)
     if portal == NULL or e == NULL or names_put(&s.portals, portal) < 0:
         named_release(portal)
@@ -199,8 +214,16 @@ cdef int front_named(State* r, Session* s, const uint8_t* p, size_t total) noexc
     cdef const uint8_t* nul = cstring_end(p + 6, p + total) if total > 6 else NULL
     cdef Named* x
     cdef uint8_t kind = REPLY_CLOSE
-    if nul == NULL or nul != p + total - 1 or (p[5] != c'S' and p[5] != c'P'):
-        return complain(r, s, p[0], "08P01", "invalid message format")
+    cdef uint8_t text[64]
+    if total == 5:
+        return complain(r, s, p[0], "08P01", "no data left in message")
+    if nul == NULL:
+        return complain(r, s, p[0], "08P01", BAD_STRING)
+    if nul != p + total - 1:
+        return complain(r, s, p[0], "08P01", BAD_FORMAT)
+    if p[5] != c'S' and p[5] != c'P':
+        return complain(r, s, p[0], "08P01", numbered(
+            text, "invalid DESCRIBE message subtype " if p[0] == c'D' else "invalid CLOSE message subtype ", p[5]))
     x = names_find(&s.statements if p[5] == c'S' else &s.portals, p + 6, nul - p - 6)
     if p[0] == c'D':
         kind = REPLY_DESCRIBE_STATEMENT if p[5] == c'S' else REPLY_DESCRIBE_PORTAL
@@ -241,9 +264,13 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
     cdef uint64_t seq
     cdef uint8_t head[12]
     cdef uint8_t text[192]
-    if nul == NULL or p + total - nul != 5:
-        return complain(r, s, c'E', "08P01", "invalid message format")
+    if nul == NULL:
+        return complain(r, s, c'E', "08P01", BAD_STRING)
+    if p + total - nul != 5:
+        return complain(r, s, c'E', "08P01", CUT_SHORT if p + total - nul < 5 else BAD_FORMAT)
     portal = names_find(&s.portals, p + 5, nul - p - 5)
+    if portal == NULL and nul == p + 5:
+        return complain(r, s, c'E', "34000", "portal \"\" does not exist")
     if portal != NULL and portal.stale and portal.stmt.action == ACTION_ALLOW:
         portal = NULL
     x = portal.stmt if portal != NULL else judge(
@@ -276,7 +303,7 @@ cdef int front_function(State* r, Session* s, const uint8_t* p, size_t total) no
     cdef uint32_t oid, digits
     cdef size_t at = 10
     if total < 5 + 4:
-        return complain(r, s, c'F', "08P01", "invalid message format")
+        return complain(r, s, c'F', "08P01", CUT_SHORT)
     text[0] = 0
     memcpy(text + 1, "function ", 9)
     oid = hf_be32(p + 5)
@@ -298,13 +325,26 @@ cdef int front_function(State* r, Session* s, const uint8_t* p, size_t total) no
     return pass_on(r, s, REPLY_FUNCTION, x, NULL, seq, p, total)
 
 
+cdef int push_sync(Session* s) noexcept nogil:
+    """A Sync is answered by ReadyForQuery, unless the server reads it within COPY FROM STDIN. -1: memory is short."""
+    cdef Reply* last
+    if not s.copy_in:
+        return 0 if reply_push(s, REPLY_SYNC, FOR_CLIENT, NULL, NULL) != NULL else -1
+    last = reply_at(s, s.tail - 1) if s.head != s.tail else NULL
+    if last == NULL or last.kind != REPLY_COPY_SYNC:
+        last = reply_push(s, REPLY_COPY_SYNC, FOR_CLIENT, NULL, NULL)
+        if last == NULL:
+            return -1
+    last.rows += 1
+    return 0
+
+
 cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
     """Sync, Flush, CopyDone, CopyFail, Terminate."""
     cdef uint8_t type = p[0]
     if type == c'S':
         s.swallow = False
-        # During COPY FROM STDIN the server ignores Sync and Flush: this one has no ReadyForQuery.
-        if not s.copy_in and reply_push(s, REPLY_SYNC, FOR_CLIENT, NULL, NULL) == NULL:
+        if push_sync(s) < 0:
             end_session(r, s, "53200", "the gateway is out of memory", "protocol")
             return STEP_DONE
     elif type == c'X':
@@ -312,11 +352,12 @@ cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noe
     elif s.swallow:
         return STEP_DONE
     elif type == c'c' or type == c'f':
-        if s.copy_in:
-            s.copy_in = False
-        elif replies(s) and reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL) == NULL:
+        s.copy_in = False
+        if replies(s) and reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL) == NULL:
             end_session(r, s, "53200", "the gateway is out of memory", "protocol")
             return STEP_DONE
+    elif total != 5 and not s.copy_in:
+        return complain(r, s, type, "08P01", BAD_FORMAT)
     to_upstream(r, s, p, total)
     return STEP_DONE
 
@@ -354,6 +395,22 @@ cdef int front_oversized(State* r, Session* s, uint8_t type, size_t total) noexc
     return STEP_DONE
 
 
+cdef void front_doom(State* r, Session* s, const char* reason, int type) noexcept nogil:
+    """What comes cannot be read. The server first answers what it has got; to it the client has simply gone."""
+    cdef uint8_t* w = arena_take(r, s, 5)
+    s.doom = reason
+    s.doom_type = type
+    s.client.ended = True
+    s.client.readable = False
+    if w == NULL or not replies(s):
+        doomed(r, s)
+        return
+    w[0] = c'H'
+    hf_put_be32(w + 1, 4)
+    to_upstream(r, s, w, 5)
+    ready(r, s)
+
+
 cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcept nogil:
     """Handle client bytes; returns how many were taken. The rest waits in client.pending."""
     cdef Leg* leg = &s.client
@@ -377,12 +434,12 @@ cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcep
             break
         take = FRONTEND_TAKE[p[at]]
         if take == TAKE_NEVER:
-            end_session(r, s, "08P01", "invalid frontend message type", "protocol")
+            front_doom(r, s, "invalid frontend message type ", p[at])
             break
         if n - at < 5:
             break
-        if frame_length(p + at, 0x3FFFFFFF, &total) < 0 or (take == TAKE_EMPTY and total != 5):
-            end_session(r, s, "08P01", "invalid message length", "protocol")
+        if frame_length(p + at, SMALL_MAX if take == TAKE_SMALL else 0x3FFFFFFF, &total) < 0:
+            front_doom(r, s, "invalid message length", -1)
             break
         if take == TAKE_STREAM:
             if s.swallow:

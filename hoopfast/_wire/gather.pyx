@@ -106,6 +106,21 @@ cdef size_t error_write(uint8_t* w, const char* severity, const char* sqlstate, 
     return at
 
 
+cdef const char* numbered(uint8_t* w, const char* text, uint8_t number) noexcept nogil:
+    """`text` with a number behind it, in w (64 bytes)."""
+    cdef size_t at = strlen(text)
+    cdef uint32_t unit = 100
+    memcpy(w, text, at)
+    while unit > 1 and number < unit:
+        unit //= 10
+    while unit:
+        w[at] = <uint8_t>(c'0' + number // unit % 10)
+        at += 1
+        unit //= 10
+    w[at] = 0
+    return <const char*>w
+
+
 cdef void end_session(State* r, Session* s, const char* sqlstate, const char* message, const char* reason) noexcept nogil:
     """FATAL to the client (when a message boundary allows it), then the pair is closed."""
     cdef uint8_t* w
@@ -117,3 +132,9 @@ cdef void end_session(State* r, Session* s, const char* sqlstate, const char* me
         if w != NULL:
             to_client(r, s, w, error_write(w, "FATAL", sqlstate, message))
     session_close(r, s, reason)
+
+
+cdef void doomed(State* r, Session* s) noexcept nogil:
+    """The server has nothing more to say to a client that sent what cannot be read."""
+    cdef uint8_t text[64]
+    end_session(r, s, "08P01", s.doom if s.doom_type < 0 else numbered(text, s.doom, <uint8_t>s.doom_type), "protocol")

@@ -88,8 +88,9 @@ cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:
         leg.readable = True
     if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         leg.hung = True
-        if leg.is_client and leg.session.parked:
-            leg.ended = True            # nobody waits for this verdict any more
+        # A client that only sends no more still waits for its answer, but it could not be told of an approval.
+        if leg.is_client and leg.session.parked and (leg.session.held or events & (EPOLLHUP | EPOLLERR)):
+            leg.ended = True
     ready(r, leg.session)
 
 

@@ -11,7 +11,9 @@ cdef enum:                      # what a reply answers
     REPLY_CLOSE
     REPLY_SYNC
     REPLY_FUNCTION
-    REPLY_COPY_END              # CopyDone or CopyFail that was sent ahead of CopyInResponse; answers nothing
+    REPLY_COPY_SYNC             # Syncs (rows: how many) that the server ignores if it reads them within COPY FROM STDIN
+    REPLY_COPY_END              # CopyDone or CopyFail: answers nothing
+    REPLY_NOTHING               # what has turned out to answer nothing
 
 cdef enum:                      # whom it is for
     FOR_CLIENT
@@ -52,6 +54,8 @@ cdef struct Reply:
     uint8_t whom
     uint8_t error               # an ErrorResponse has answered it (QUERY, FUNCTION, SYNC wait for ReadyForQuery)
     uint8_t refused             # FOR_REFUSAL: the error has been delivered
+    uint8_t answered            # QUERY, FUNCTION: something other than ReadyForQuery has answered it
+    uint8_t copying             # CopyInResponse has come, and neither its end nor an error
     Statement* stmt
     Named* named
     RowPlan* plan               # rows that follow
@@ -109,7 +113,9 @@ cdef struct Session:
     bint settled                # a FLAG_SETTLES statement has run since: the status may be another one now
     bint swallow                # the server ignores everything until Sync, so do we
     bint copy_in                # the client is sending COPY data
+    uint64_t spare_syncs        # after a failed COPY: Syncs that the server may or may not have read within it
     bint parked                 # a verdict is being asked
+    bint held                   # the verdict waits for an approval
     uint8_t parked_kind
     uint64_t serial
     Statement* parked_stmt      # what is being judged, without a verdict yet
@@ -129,6 +135,8 @@ cdef struct Session:
     Buffer kill_frame
     int64_t linger_until_ns
     bint terminated             # the client sent Terminate
+    const char* doom            # why nothing more of the client is read; it hears of it after the server's last answer
+    int doom_type               # the message type that is none, or -1
     bint upstream_fatal         # the server said FATAL: the end of its leg needs no explanation
     Names statements
     Names portals
@@ -394,8 +402,29 @@ cdef void reply_pop(Session* s) noexcept nogil:
     HF_ASSERT(s.head != s.tail)
     reply_clear(reply_at(s, s.head))
     s.head += 1
-    while s.head != s.tail and reply_at(s, s.head).kind == REPLY_COPY_END:
+    while s.head != s.tail and reply_at(s, s.head).kind >= REPLY_COPY_SYNC:
         s.head += 1
+
+
+cdef void copy_over(Session* s, Reply* e, bint failed) noexcept nogil:
+    """COPY FROM STDIN of e has ended. Whether the server has read a Sync before or after an error cannot be known."""
+    cdef uint32_t i = s.head + 1
+    cdef Reply* later
+    s.copy_in = False
+    if not e.copying:
+        return
+    e.copying = 0
+    while i != s.tail:
+        later = reply_at(s, i)
+        if later.kind == REPLY_COPY_SYNC and failed:
+            s.spare_syncs += later.rows
+        elif later.kind < REPLY_COPY_SYNC:
+            return
+        if later.kind == REPLY_COPY_END:
+            later.kind = REPLY_NOTHING
+            return
+        later.kind = REPLY_NOTHING
+        i += 1
 
 
 cdef void replies_shrink(Session* s) noexcept nogil:

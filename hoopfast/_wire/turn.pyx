@@ -260,12 +260,15 @@ cdef void pump(State* r, Session* s, Leg* leg) noexcept nogil:
 
 cdef void ended(State* r, Session* s) noexcept nogil:
     """End of file or a broken leg."""
+    cdef int said
     if s.client.broken:
         session_close(r, s, "client")
         return
     if s.upstream.broken and not s.upstream.ended and not s.upstream.readable:
         s.upstream.ended = True
     if s.upstream.ended and not buffer_used(&s.client.out):
+        if s.doom != NULL and not s.upstream_fatal:
+            doomed(r, s)
         if not s.terminated and not s.upstream_fatal and not s.client.ended and not buffer_used(&s.upstream.pending):
             end_session(r, s, "08006", "the database server closed the connection", "upstream")
         session_close(r, s, "client" if s.terminated or s.client.ended else "upstream")
@@ -276,10 +279,14 @@ cdef void ended(State* r, Session* s) noexcept nogil:
             return
         # As without a gateway: the server finishes what it has, then finds the end of file itself.
         s.upstream.shut = True
-        if s.upstream.ssl != NULL:
-            session_close(r, s, "client")
+        if s.upstream.ssl == NULL:
+            c_shutdown(s.upstream.fd, SHUT_WR)
             return
-        c_shutdown(s.upstream.fd, SHUT_WR)
+        ERR_clear_error()
+        said = SSL_shutdown(s.upstream.ssl)
+        ERR_clear_error()
+        if said < 0:
+            session_close(r, s, "client")
 
 
 cdef bint start(State* r, Session* s) noexcept nogil:

@@ -1,4 +1,4 @@
-"""One issuer for the session; one shop database and one gateway per module."""
+"""One shop database and one gateway per module."""
 
 from __future__ import annotations
 
@@ -62,12 +62,6 @@ SHOP_POLICY: dict[str, Any] = {
     ],
 }
 Psql = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="session")
-def issuer() -> Iterator[TestIssuer]:
-    with TestIssuer() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -87,9 +87,31 @@ def close_statement(name: str = "") -> bytes:
     return frame("C", b"S" + name.encode() + b"\0")
 
 
+def close_portal(name: str = "") -> bytes:
+    return frame("C", b"P" + name.encode() + b"\0")
+
+
+def copy_data(data: bytes) -> bytes:
+    return frame("d", data)
+
+
+def copy_fail(reason: str) -> bytes:
+    return frame("f", reason.encode() + b"\0")
+
+
+def function_call(oid: int, arguments: Iterable[bytes | None] = (), *, result_format: int = 0) -> bytes:
+    """FunctionCall with arguments in text."""
+    values = list(arguments)
+    body = struct.pack("!IHH", oid, 0, len(values))
+    for value in values:
+        body += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+    return frame("F", body + struct.pack("!H", result_format))
+
+
 SYNC = frame("S")
 FLUSH = frame("H")
 TERMINATE = frame("X")
+COPY_DONE = frame("c")
 
 
 def error_fields(body: bytes) -> dict[str, str]:
@@ -241,11 +263,15 @@ def rows(frames: Iterable[Frame]) -> list[list[bytes | None]]:
 
 
 class SplittingProxy:
-    """Forwards one port to another in random pieces, with tiny socket buffers: every boundary gets hit in time."""
+    """Forwards one port to another in random pieces, with tiny socket buffers: every boundary gets hit in time.
+
+    The pieces of a direction depend on `seed` and on how many connections came before, on nothing else. Directions are
+    independent, and the end of one is passed on as such: what the other still has to say arrives.
+    """
 
     def __init__(self, target: int, *, seed: int = 7, largest: int = 37, buffer_bytes: int = 2048) -> None:
         self._target = target
-        self._rng = random.Random(seed)
+        self._seed = seed
         self._largest = largest
         self._buffer_bytes = buffer_bytes
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -269,36 +295,50 @@ class SplittingProxy:
 
     def _accept(self) -> None:
         self._listener.settimeout(0.1)
+        number = 0
         while not self._closing.is_set():
             try:
                 client, _ = self._listener.accept()
             except TimeoutError:
                 continue
+            number += 1
             server = socket.socket()
             for side in (client, server):
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server.connect(("127.0.0.1", self._target))
-            thread = threading.Thread(target=self._pump, args=(client, server), daemon=True)
-            self._threads.append(thread)
+            thread = threading.Thread(target=self._connection, args=(client, server, number), daemon=True)
+            self._threads = [one for one in self._threads if one.is_alive()] + [thread]
             thread.start()
 
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
-        position = 0
-        while position < len(data):
-            size = self._rng.randint(1, self._largest)
-            yield data[position : position + size]
-            position += size
+    def _connection(self, client: socket.socket, server: socket.socket, number: int) -> None:
+        """Both directions until both have ended; then, and not before, the descriptors go."""
+        back = threading.Thread(target=self._pump, args=(server, client, f"{self._seed}/{number}/back"), daemon=True)
+        with client, server:
+            back.start()
+            self._pump(client, server, f"{self._seed}/{number}/front")
+            back.join()
 
-    def _pump(self, client: socket.socket, server: socket.socket) -> None:
-        """Both directions in one thread; ends when either side ends."""
-        peers = {client: server, server: client}
-        with client, server, contextlib.suppress(OSError):
-            while not self._closing.is_set():
-                for side in select.select(list(peers), [], [], 0.1)[0]:
-                    data = side.recv(self._rng.randint(1, 4096))
-                    if not data:
-                        return
-                    for piece in self._pieces(data):
-                        peers[side].sendall(piece)
+    def _pump(self, source: socket.socket, target: socket.socket, seed: str) -> None:
+        rng = random.Random(seed)
+        try:
+            while data := self._some(source, rng.randint(1, 4096)):
+                view = memoryview(data)
+                while view:
+                    size = rng.randint(1, self._largest)
+                    target.sendall(view[:size])
+                    view = view[size:]
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            # A reset is passed on by ending both directions.
+            for side in (source, target):
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+
+    def _some(self, source: socket.socket, size: int) -> bytes:
+        """What comes next; b"" at the end of the stream or of the proxy."""
+        while not self._closing.is_set():
+            if select.select([source], [], [], 0.1)[0]:
+                return source.recv(size)
+        return b""

@@ -15,6 +15,7 @@ from tests.support import wire
 from tests.support.deliveries import Delivery, deliveries
 from tests.support.relay import (
     READY,
+    Pair,
     RelayBench,
     allow,
     complete,
@@ -216,6 +217,86 @@ def test_client_that_leaves_while_parked_withdraws(tmp_path: Path) -> None:
         pair.client.close()
         bench.wait(lambda: bench.of_kind("withdrawn") and bench.of_kind("closed"), "withdrawal")
         assert bench.of_kind("closed")[0] == ("closed", 1, "client")
+
+
+def tcp_session(bench: RelayBench) -> tuple[socket.socket, socket.socket]:
+    """As bench.session(), over TCP: there a client that sends no more is not one that has gone."""
+    ends = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(2):
+            ours = socket.create_connection(listener.getsockname())
+            ours.settimeout(10)
+            theirs, _ = listener.accept()
+            theirs.setblocking(False)
+            ends.append((ours, theirs))
+    bench.sessions += 1
+    bench.relay.adopt(bench.sessions, 1, ends[0][1].detach(), None, ends[1][1].detach(), None, start_record=b"{}")
+    return ends[0][0], ends[1][0]
+
+
+def test_half_closed_while_judged_still_gets_its_answer(tmp_path: Path) -> None:
+    with RelayBench(tmp_path, decide=lambda bench, event: None) as bench:
+        client, upstream = tcp_session(bench)
+        with client, upstream:
+            client.sendall(wire.query("select 1") + wire.query("select 2"))
+            bench.wait(lambda: bench.of_kind("verdict"), "the question")
+            client.shutdown(socket.SHUT_WR)
+            nothing(upstream)
+            for number in (1, 2):
+                bench.wait(lambda n=number: len(bench.of_kind("verdict")) == n, "a question")
+                allow(bench, bench.of_kind("verdict")[-1])
+                expect(upstream, wire.query(f"select {number}"))
+                upstream.sendall(complete("SELECT 1") + READY)
+                expect(client, complete("SELECT 1") + READY)
+            assert upstream.recv(100) == b"", "and then the server hears of it"
+            assert not bench.of_kind("withdrawn")
+
+
+def test_half_closed_while_held_for_approval_withdraws(tmp_path: Path) -> None:
+    with RelayBench(tmp_path, decide=lambda bench, event: None) as bench:
+        for late in (False, True):
+            client, upstream = tcp_session(bench)
+            with client, upstream:
+                client.sendall(wire.query("drop table x"))
+                bench.wait(lambda: len(bench.of_kind("verdict")) == bench.sessions, "the question")
+                if late:
+                    client.shutdown(socket.SHUT_WR)
+                    nothing(upstream)
+                bench.relay.notice(bench.sessions, b"N\0\0\0\4")
+                if not late:
+                    expect(client, b"N\0\0\0\4")
+                    client.shutdown(socket.SHUT_WR)
+                bench.wait(lambda: len(bench.of_kind("withdrawn")) == bench.sessions, "withdrawal")
+                bench.wait(lambda: len(bench.of_kind("closed")) == bench.sessions, "the end")
+
+
+@deliveries
+@pytest.mark.parametrize("read_in_copy", [True, False])
+def test_syncs_about_a_failing_copy(tmp_path: Path, delivery: Delivery, read_in_copy: bool) -> None:
+    """Only the server knows whether it read a Sync before or after the row that it did not like."""
+    with RelayBench(tmp_path) as bench:
+        pair = bench.session()
+        begin = wire.parse("copy t from stdin") + wire.bind() + wire.execute() + wire.FLUSH
+        expect_sent(pair, begin, delivery)
+        pair.upstream.sendall(b"1\0\0\0\4" + b"2\0\0\0\4" + b"G\0\0\0\x07\0\0\0")
+        read_frames(pair.client, until="G")
+        data = wire.copy_data(b"x") + wire.SYNC + wire.copy_data(b"y") + wire.SYNC + wire.COPY_DONE + wire.SYNC
+        expect_sent(pair, data, delivery)
+        pair.upstream.sendall(error("22P02", "no") + (READY if read_in_copy else READY * 2))
+        read_frames(pair.client, until="E")
+        expect(pair.client, READY if read_in_copy else READY * 2)
+        expect_sent(pair, wire.parse("select 1") + wire.bind() + wire.execute() + wire.SYNC, delivery)
+        # The answer to the last Sync of before may come as late as this.
+        pair.upstream.sendall(READY + b"1\0\0\0\4" + b"2\0\0\0\4" + complete("SELECT 1") + READY)
+        assert [item.kind for item in read_frames(pair.client, until="C")] == ["Z", "1", "2", "C"]
+        expect(pair.client, READY)
+        pair.client.sendall(wire.query("select 2"))
+        expect(pair.upstream, wire.query("select 2"))
+
+
+def expect_sent(pair: Pair, data: bytes, delivery: Delivery) -> None:
+    send(pair.client, delivery(data))
+    expect(pair.upstream, data)
 
 
 @deliveries
@@ -428,7 +509,7 @@ def test_names_given_by_sql_lose_the_old_verdict(tmp_path: Path) -> None:
 
 
 def test_malformed_client_bytes_end_only_that_session(tmp_path: Path) -> None:
-    cases = (b"\0\0\0\0\4", b"Z\0\0\0\x05I", b"Q\0\0\0\3", b"Q\xff\xff\xff\xff", b"S\0\0\0\x05x", b"\x7fELF\x02\x01")
+    cases = (b"\0\0\0\0\4", b"Z\0\0\0\x05I", b"Q\0\0\0\3", b"Q\xff\xff\xff\xff", b"S\0\0\x27\x11", b"\x7fELF\x02\x01")
     with RelayBench(tmp_path) as bench:
         healthy = bench.session()
         for bytes_ in cases:
@@ -439,6 +520,21 @@ def test_malformed_client_bytes_end_only_that_session(tmp_path: Path) -> None:
             assert pair.client.recv(100) == b""
         healthy.client.sendall(wire.query("select 1"))
         expect(healthy.upstream, wire.query("select 1"))
+
+
+def test_malformed_bytes_behind_a_statement_wait_for_its_answer(tmp_path: Path) -> None:
+    with RelayBench(tmp_path) as bench:
+        pair = bench.session()
+        pair.client.sendall(wire.query("select 1") + b"y\0\0\0\4" + wire.query("select 2"))
+        expect(pair.upstream, wire.query("select 1") + wire.FLUSH)
+        assert pair.upstream.recv(100) == b"", "the server learns that no more comes"
+        nothing(pair.client)
+        pair.upstream.sendall(complete("SELECT 1") + READY)
+        pair.upstream.close()
+        frames = read_frames(pair.client, until="E")
+        assert [item.kind for item in frames] == ["C", "Z", "E"]
+        assert wire.error_fields(frames[-1].body)["M"] == "invalid frontend message type 121"
+        assert pair.client.recv(100) == b""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""A database and a gateway for the dual runner, with connections: plain, beside masks, and each in odd pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.protocol.scenarios import SCHEMA
+from tests.support.gateway import Gateway, upstream_of
+from tests.support.issuer import TestIssuer
+from tests.support.postgres import PostgresServer
+from tests.support.wire import SplittingProxy
+
+POLICY: dict[str, Any] = {
+    "access": [{"groups": ["engineering"], "connections": ["*"]}],
+    "masks": [{"columns": ["public.people.ssn"], "with": "redact", "connections": ["beside", "beside-split"]}],
+    "rules": [{"name": "no-grants", "when": {"statements": ["grant"]}, "action": "deny", "reason": "not here"}],
+}
+
+
+@pytest.fixture(scope="session")
+def dual_database(postgres: PostgresServer) -> Iterator[str]:
+    """`items`, `arrivals` and what else the scenarios speak of; schema `closed` is closed to their role."""
+    with postgres.database("dual", *SCHEMA, owner="app_trust") as name:
+        with postgres.connect(name) as db:
+            db.execute("CREATE SCHEMA closed")
+            db.execute("CREATE TABLE closed.secrets (id int)")
+        yield name
+
+
+@pytest.fixture(scope="session")
+def dual_gateway(issuer: TestIssuer, postgres: PostgresServer, dual_database: str) -> Iterator[Gateway]:
+    with SplittingProxy(postgres.port, seed=11) as pieces:
+        whole = upstream_of(postgres, dual_database, user="app_trust")
+        split = upstream_of(postgres, dual_database, user="app_trust", port=pieces.port)
+        connections = {"plain": whole, "beside": whole, "plain-split": split, "beside-split": split}
+        with Gateway(issuer, connections, policy=POLICY) as running:
+            yield running
