@@ -7,12 +7,19 @@ cdef enum:
 
 
 cdef void tick(State* r) noexcept nogil:
-    """Four times a second: stuck readers, lingering clients, contexts nobody uses, the wall clock."""
+    """Four times a second: stuck readers, lingering clients, contexts nobody uses, a large arena, the wall clock."""
     cdef Session* s = r.all
+    cdef uint8_t* usual
     cdef Session* following
     cdef int64_t idle = <int64_t>hf_load_acquire64(&r.idle_timeout_ns)
     r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - hf_clock(CLOCK_MONOTONIC)
     contexts_sweep(r)
+    if r.arena_room > ARENA_BYTES and r.arena_used == 0:
+        # One wide row of one session; the whole process would hold its room for ever.
+        usual = <uint8_t*>realloc(r.arena, ARENA_BYTES)
+        if usual != NULL:
+            r.arena = usual
+            r.arena_room = ARENA_BYTES
     while s != NULL:
         following = s.all_next
         if s.closing:
@@ -81,6 +88,12 @@ cdef void batch_end(State* r) noexcept nogil:
         s = following
     r.counters[C_JOURNAL_RECORDS] = r.journal.records
     r.counters[C_JOURNAL_BYTES] = r.journal.bytes
+    r.counters[C_BUFFER_BYTES] = BUFFER_BYTES
+    r.counters[C_ARENA_BYTES] = r.arena_room
+    r.counters[C_HELD_STATEMENTS] = HELD_STATEMENTS
+    r.counters[C_CACHED_STATEMENTS] = r.cache.count
+    r.counters[C_HELD_NAMES] = HELD_NAMES
+    r.counters[C_HELD_PLANS] = HELD_PLANS
 
 
 cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:

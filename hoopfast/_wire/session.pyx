@@ -1,6 +1,8 @@
 # A session: two legs, the reply queue (the only place that knows what a backend message answers), and the names of
 # prepared statements and portals. Sending and receiving stand behind leg_recv and leg_send.
 
+cdef uint64_t HELD_NAMES = 0        # prepared statements and portals alive in this process
+
 cdef enum:                      # what a reply answers
     REPLY_QUERY
     REPLY_PARSE
@@ -142,12 +144,14 @@ cdef struct Session:
 
 cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept nogil:
     """One reference; the statement gets another."""
+    global HELD_NAMES
     cdef Named* x
     if n > NAME_MAX:
         n = NAME_MAX
     x = <Named*>calloc(1, sizeof(Named) + n + 1)
     if x == NULL:
         return NULL
+    HELD_NAMES += 1
     x.refs = 1
     x.stmt = stmt
     if stmt != NULL:
@@ -159,6 +163,7 @@ cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept n
 
 
 cdef void named_release(Named* x) noexcept nogil:
+    global HELD_NAMES
     cdef Named* beneath
     while x != NULL:
         HF_ASSERT(x.refs > 0)
@@ -171,6 +176,7 @@ cdef void named_release(Named* x) noexcept nogil:
         named_release(x.prepared)
         free(x.formats)
         free(x)
+        HELD_NAMES -= 1
         x = beneath
 
 

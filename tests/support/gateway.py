@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import psutil
@@ -59,6 +59,8 @@ OPEN_POLICY: dict[str, Any] = {"access": [{"groups": ["engineering"], "connectio
 
 class Gateway:
     """One gateway. `config` and `policy` are merged over defaults that listen on free loopback ports."""
+
+    running: ClassVar[list[Gateway]] = []       # for leak accounting
 
     def __init__(
         self,
@@ -118,7 +120,12 @@ class Gateway:
         except AssertionError:
             self.kill9()
             raise
+        Gateway.running.append(self)
         return self
+
+    def _left(self) -> None:
+        if self in Gateway.running:
+            Gateway.running.remove(self)
 
     def _is_ready(self) -> bool:
         assert self._process is not None
@@ -131,6 +138,7 @@ class Gateway:
 
     def stop(self, timeout: float = 20.0) -> int:
         """SIGTERM, and the exit status. Fails when the gateway does not end in time."""
+        self._left()
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -144,6 +152,7 @@ class Gateway:
 
     def kill9(self) -> None:
         """SIGKILL for the supervisor alone; waits until every other process of it has gone by itself."""
+        self._left()
         process, self._process = self._process, None
         if process is None:
             return
