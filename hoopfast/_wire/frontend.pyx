@@ -311,7 +311,8 @@ cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noe
     elif type == c'c' or type == c'f':
         if s.copy_in:
             s.copy_in = False
-        elif replies(s) and reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL) == NULL:
+        elif replies(s) and reply_at(s, s.tail - 1).kind != REPLY_COPY_END and reply_push(
+                s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL) == NULL:
             end_session(r, s, "53200", "the gateway is out of memory", "protocol")
             return STEP_DONE
     to_upstream(r, s, p, total)
