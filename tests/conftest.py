@@ -15,12 +15,12 @@ from tests.support.gateway import Gateway
 from tests.support.leaks import Account
 from tests.support.postgres import PostgresServer, scratch_directory
 
-GATEWAY = Path(__file__).parent / "gateway"
+LONG = {Path(__file__).parent / name for name in ("gateway", "fuzz")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if GATEWAY in item.path.parents or {"postgres", "postgres_tls"} & set(getattr(item, "fixturenames", ())):
+        if LONG & set(item.path.parents) or {"postgres", "postgres_tls"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
     items.sort(key=lambda item: item.get_closest_marker("server") is not None)
 

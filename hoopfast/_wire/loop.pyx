@@ -106,12 +106,25 @@ cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:
     ready(r, leg.session)
 
 
+cdef void ready_turns(State* r) noexcept nogil:
+    """A turn for each session on the ready list. Those that become ready meanwhile wait for the next pass: one busy pair
+    cannot starve the others."""
+    cdef Session* first = r.ready_first
+    cdef Session* s
+    r.ready_first = r.ready_last = NULL
+    while first != NULL:
+        s = first
+        first = s.ready_next
+        s.on_ready = False
+        s.ready_next = NULL
+        if not s.dead:
+            turn(r, s)
+
+
 cdef void relay_main(State* r) noexcept nogil:
     cdef epoll_event events[256]
     cdef int n, i, timeout
     cdef uint64_t drained
-    cdef Session* first
-    cdef Session* s
     cdef Message* m
     want_segments(r, 0)
     while not hf_load_acquire64(&r.stopping):
@@ -129,16 +142,7 @@ cdef void relay_main(State* r) noexcept nogil:
                     command(r, m)
             else:
                 leg_event(r, <Leg*>events[i].data.ptr, events[i].events)
-        # Sessions that become ready during this pass wait for the next: one busy pair cannot starve the others.
-        first = r.ready_first
-        r.ready_first = r.ready_last = NULL
-        while first != NULL:
-            s = first
-            first = s.ready_next
-            s.on_ready = False
-            s.ready_next = NULL
-            if not s.dead:
-                turn(r, s)
+        ready_turns(r)
         if r.now_ns >= r.next_tick_ns:
             r.next_tick_ns = r.now_ns + TICK_NS
             tick(r)
