@@ -71,6 +71,7 @@ class Gateway:
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        descriptors: int = 0,
     ) -> None:
         self.issuer = issuer
         self.directory = directory or scratch_directory("gw")
@@ -96,6 +97,8 @@ class Gateway:
         self.policy: dict[str, Any] = dict(policy if policy is not None else OPEN_POLICY)
         self._environment = clean_environment(TEST_UPSTREAM_PASSWORD="correct horse", **(environment or {}))
         self._environment["PYTHONPATH"] = str(ROOT)
+        # 0: as many as we may have ourselves
+        self._limits = ["prlimit", f"--nofile={descriptors}:{descriptors}", "--"] if descriptors else []
         self._process: subprocess.Popen[bytes] | None = None
 
     # ---------------------------------------------------------------- life
@@ -111,7 +114,7 @@ class Gateway:
         command = [*HOOPFAST, "serve", "-c", str(self.config_file)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *command],
+                ["setpriv", "--pdeathsig", "KILL", "--", *self._limits, *command],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory, env=self._environment,
                 start_new_session=True,
             )
