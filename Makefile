@@ -1,10 +1,11 @@
-# Six verbs. Each works on a fresh Debian or Ubuntu with Python 3.11 or newer: what is missing is installed, or named.
+# Seven verbs. Each works on a fresh Debian or Ubuntu with Python 3.11 or newer: what is missing is installed, or named.
 #
 #   make demo     the whole product on an embedded database, with a guided tour (TOUR_ONLY=1: exit after the tour)
 #   make test     every test: first those that need no server, then the gateway against real PostgreSQL (ARGS="-k mask")
 #   make check    ruff, mypy --strict and the house rules
 #   make bench    the core's parts, then hoopfast beside PgBouncer and HAProxy (ARGS="--sections prepared,bulk")
 #   make load     people at work: queries, errors, cancels, masked rows, approvals (ARGS="--users 50 --seconds 60")
+#   make fuzz     the core under sanitizers, guided by coverage (SECONDS=600, ARGS="relay copy")
 #   make clean    remove everything that was built
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo test test-quick check bench load clean
+.PHONY: help demo test test-quick check bench load fuzz clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,6 +68,10 @@ bench: $(VENV)/.ready-bench
 load: $(VENV)/.ready-test
 	@$(MAKE) -s --no-print-directory $(BUILD)
 	@$(PY) -m loadtest.run $(ARGS)
+
+fuzz: $(VENV)/.ready-test
+	@$(MAKE) -s --no-print-directory $(BUILD)
+	@$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(ARGS)
 
 clean:
 	@rm -rf "$(VENV)" build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks *.egg-info

@@ -42,6 +42,9 @@ LOGINS_OF_ADDRESS_MIN = 64
 CANCELS_IN_FLIGHT_MAX = 64
 CANCELS_ASKED_MAX = 1024               # keys that workers ask each other about
 ACCEPTS_PER_TURN_MAX = 64
+SESSION_DESCRIPTORS = 2                     # one for each leg
+WORKER_DESCRIPTORS = 64                     # what a worker needs beside its sessions: journal, link, cancels, names
+FAREWELLS_MAX = 256                         # refused clients that still read why, or an eighth of the descriptors
 
 IPC_FRAME_MAX_BYTES = 64 * 1024 * 1024
 JOURNAL_SEGMENT_BYTES = 16 * 1024 * 1024

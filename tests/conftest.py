@@ -11,17 +11,28 @@ from pathlib import Path
 import pytest
 
 from tests.support.certs import Certificates
+from tests.support.gateway import Gateway
 from tests.support.issuer import TestIssuer
+from tests.support.leaks import Account
 from tests.support.postgres import PostgresServer, scratch_directory
 
-GATEWAY = Path(__file__).parent / "gateway"
+LONG = {Path(__file__).parent / name for name in ("gateway", "fuzz")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if GATEWAY in item.path.parents or {"postgres", "postgres_tls"} & set(getattr(item, "fixturenames", ())):
+        if LONG & set(item.path.parents) or {"postgres", "postgres_tls"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
     items.sort(key=lambda item: item.get_closest_marker("server") is not None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Gateways that were there before a test hold no more after it: descriptors, sessions, places, relay memory."""
+    accounts = [Account(gateway) for gateway in Gateway.running]
+    yield
+    excess = [line for account in accounts if account.gateway in Gateway.running for line in account.settle()]
+    assert not excess, "\n".join(["the gateway holds more than before this test:", *excess])
 
 
 @pytest.fixture(scope="session")

@@ -306,7 +306,7 @@ cdef void session_drop(State* r, Session* s) noexcept:
     session_free(r, s)
 
 
-cdef void segments_free(JournalSegment* g) noexcept:
+cdef void segments_free(JournalSegment* g) noexcept nogil:
     cdef JournalSegment* following
     while g != NULL:
         following = g.next

@@ -1,5 +1,7 @@
 # Growable byte buffers. Growth follows bytes that have arrived, never a length that was only announced.
 
+cdef uint64_t BUFFER_BYTES = 0      # in all buffers of the process; the front's thread fills messages, hence atomic
+
 cdef struct Buffer:
     uint8_t* data
     size_t start                # first byte not yet taken
@@ -30,6 +32,7 @@ cdef int buffer_reserve(Buffer* b, size_t more) noexcept nogil:
     grown = <uint8_t*>realloc(b.data, room)
     if grown == NULL:
         return -1
+    hf_add_relaxed64(&BUFFER_BYTES, room - b.room)
     b.data = grown
     b.room = room
     return 0
@@ -51,6 +54,8 @@ cdef inline void buffer_take(Buffer* b, size_t n) noexcept nogil:
 
 
 cdef void buffer_free(Buffer* b) noexcept nogil:
+    if b.room:
+        hf_add_relaxed64(&BUFFER_BYTES, <uint64_t>-<int64_t>b.room)
     free(b.data)
     b.data = NULL
     b.start = b.end = b.room = 0

@@ -339,6 +339,21 @@ cdef int push_sync(Session* s) noexcept nogil:
     return 0
 
 
+cdef int push_copy_end(Session* s) noexcept nogil:
+    """CopyDone and CopyFail answer nothing, but end the COPY that the server is in when it reads them; in a row they are
+    one entry. -1: memory is short."""
+    cdef Reply* last
+    if not replies(s):
+        return 0
+    last = reply_at(s, s.tail - 1)
+    if last.kind != REPLY_COPY_END:
+        last = reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL)
+        if last == NULL:
+            return -1
+    last.rows += 1
+    return 0
+
+
 cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
     """Sync, Flush, CopyDone, CopyFail, Terminate."""
     cdef uint8_t type = p[0]
@@ -353,7 +368,7 @@ cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noe
         return STEP_DONE
     elif type == c'c' or type == c'f':
         s.copy_in = False
-        if replies(s) and reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL) == NULL:
+        if push_copy_end(s) < 0:
             end_session(r, s, "53200", "the gateway is out of memory", "protocol")
             return STEP_DONE
     elif total != 5 and not s.copy_in:

@@ -7,12 +7,19 @@ cdef enum:
 
 
 cdef void tick(State* r) noexcept nogil:
-    """Four times a second: stuck readers, lingering clients, contexts nobody uses, the wall clock."""
+    """Four times a second: stuck readers, lingering clients, contexts nobody uses, a large arena, the wall clock."""
     cdef Session* s = r.all
+    cdef uint8_t* usual
     cdef Session* following
     cdef int64_t idle = <int64_t>hf_load_acquire64(&r.idle_timeout_ns)
     r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - hf_clock(CLOCK_MONOTONIC)
     contexts_sweep(r)
+    if r.arena_room > ARENA_BYTES and r.arena_used == 0:
+        # One wide row of one session; the whole process would hold its room for ever.
+        usual = <uint8_t*>realloc(r.arena, ARENA_BYTES)
+        if usual != NULL:
+            r.arena = usual
+            r.arena_room = ARENA_BYTES
     while s != NULL:
         following = s.all_next
         if s.closing:
@@ -81,6 +88,12 @@ cdef void batch_end(State* r) noexcept nogil:
         s = following
     r.counters[C_JOURNAL_RECORDS] = r.journal.records
     r.counters[C_JOURNAL_BYTES] = r.journal.bytes
+    r.counters[C_BUFFER_BYTES] = BUFFER_BYTES
+    r.counters[C_ARENA_BYTES] = r.arena_room
+    r.counters[C_HELD_STATEMENTS] = HELD_STATEMENTS
+    r.counters[C_CACHED_STATEMENTS] = r.cache.count
+    r.counters[C_HELD_NAMES] = HELD_NAMES
+    r.counters[C_HELD_PLANS] = HELD_PLANS
 
 
 cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:
@@ -94,12 +107,25 @@ cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:
     ready(r, leg.session)
 
 
+cdef void ready_turns(State* r) noexcept nogil:
+    """A turn for each session on the ready list. Those that become ready meanwhile wait for the next pass: one busy pair
+    cannot starve the others."""
+    cdef Session* first = r.ready_first
+    cdef Session* s
+    r.ready_first = r.ready_last = NULL
+    while first != NULL:
+        s = first
+        first = s.ready_next
+        s.on_ready = False
+        s.ready_next = NULL
+        if not s.dead:
+            turn(r, s)
+
+
 cdef void relay_main(State* r) noexcept nogil:
     cdef epoll_event events[256]
     cdef int n, i, timeout
     cdef uint64_t drained
-    cdef Session* first
-    cdef Session* s
     cdef Message* m
     want_segments(r, 0)
     while not hf_load_acquire64(&r.stopping):
@@ -117,16 +143,7 @@ cdef void relay_main(State* r) noexcept nogil:
                     command(r, m)
             else:
                 leg_event(r, <Leg*>events[i].data.ptr, events[i].events)
-        # Sessions that become ready during this pass wait for the next: one busy pair cannot starve the others.
-        first = r.ready_first
-        r.ready_first = r.ready_last = NULL
-        while first != NULL:
-            s = first
-            first = s.ready_next
-            s.on_ready = False
-            s.ready_next = NULL
-            if not s.dead:
-                turn(r, s)
+        ready_turns(r)
         if r.now_ns >= r.next_tick_ns:
             r.next_tick_ns = r.now_ns + TICK_NS
             tick(r)

@@ -29,6 +29,8 @@ static inline void hf_store_release32(void *p, uint32_t v) { __atomic_store_n((u
 static inline uint64_t hf_load_acquire64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void hf_store_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
+static inline void hf_add_relaxed64(uint64_t *p, uint64_t v) { __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+
 static inline int64_t hf_clock(clockid_t which) {
     struct timespec t;
     clock_gettime(which, &t);

@@ -1,6 +1,8 @@
 # A session: two legs, the reply queue (the only place that knows what a backend message answers), and the names of
 # prepared statements and portals. Sending and receiving stand behind leg_recv and leg_send.
 
+cdef uint64_t HELD_NAMES = 0        # prepared statements and portals alive in this process
+
 cdef enum:                      # what a reply answers
     REPLY_QUERY
     REPLY_PARSE
@@ -12,7 +14,7 @@ cdef enum:                      # what a reply answers
     REPLY_SYNC
     REPLY_FUNCTION
     REPLY_COPY_SYNC             # Syncs (rows: how many) that the server ignores if it reads them within COPY FROM STDIN
-    REPLY_COPY_END              # CopyDone or CopyFail: answers nothing
+    REPLY_COPY_END              # CopyDone or CopyFail (rows: how many): answers nothing
     REPLY_NOTHING               # what has turned out to answer nothing
 
 cdef enum:                      # whom it is for
@@ -150,12 +152,14 @@ cdef struct Session:
 
 cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept nogil:
     """One reference; the statement gets another."""
+    global HELD_NAMES
     cdef Named* x
     if n > NAME_MAX:
         n = NAME_MAX
     x = <Named*>calloc(1, sizeof(Named) + n + 1)
     if x == NULL:
         return NULL
+    HELD_NAMES += 1
     x.refs = 1
     x.stmt = stmt
     if stmt != NULL:
@@ -167,6 +171,7 @@ cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept n
 
 
 cdef void named_release(Named* x) noexcept nogil:
+    global HELD_NAMES
     cdef Named* beneath
     while x != NULL:
         HF_ASSERT(x.refs > 0)
@@ -179,6 +184,7 @@ cdef void named_release(Named* x) noexcept nogil:
         named_release(x.prepared)
         free(x.formats)
         free(x)
+        HELD_NAMES -= 1
         x = beneath
 
 
@@ -421,7 +427,9 @@ cdef void copy_over(Session* s, Reply* e, bint failed) noexcept nogil:
         elif later.kind < REPLY_COPY_SYNC:
             return
         if later.kind == REPLY_COPY_END:
-            later.kind = REPLY_NOTHING
+            later.rows -= 1
+            if later.rows == 0:
+                later.kind = REPLY_NOTHING
             return
         later.kind = REPLY_NOTHING
         i += 1

@@ -1,5 +1,8 @@
 # Contexts, statements with their verdicts, the verdict cache, row plans. All owned by the relay thread, counted by hand.
 
+cdef uint64_t HELD_STATEMENTS = 0   # alive in this process
+cdef uint64_t HELD_PLANS = 0
+
 cdef struct Context:
     uint64_t id
     uint32_t refs               # sessions and statements in it; 0 and dropped: freed
@@ -140,8 +143,10 @@ cdef void context_leave(Context* c) noexcept nogil:
 
 
 cdef void statement_free(Statement* s) noexcept nogil:
+    global HELD_STATEMENTS
     if s == NULL:
         return
+    HELD_STATEMENTS -= 1
     if s.ctx != NULL:
         context_leave(s.ctx)
     free(s.text)
@@ -164,9 +169,11 @@ cdef inline void statement_release(Statement* s) noexcept nogil:
 cdef Statement* statement_new(Cache* k, Context* ctx, uint8_t kind, const uint8_t* text, size_t text_len,
                               const uint8_t* types, size_t types_len) noexcept nogil:
     """A statement with one reference and no verdict yet (action 0 never passes anywhere)."""
+    global HELD_STATEMENTS
     cdef Statement* s = <Statement*>calloc(1, sizeof(Statement))
     if s == NULL:
         return NULL
+    HELD_STATEMENTS += 1
     s.text = copy_bytes(text, text_len)
     s.types = copy_bytes(types, types_len)
     if s.text == NULL or s.types == NULL:
@@ -311,15 +318,18 @@ cdef void cache_drop_context(Cache* k, const Context* ctx) noexcept nogil:
 # ---------------------------------------------------------------- row plans
 
 cdef inline void plan_release(RowPlan* p) noexcept nogil:
+    global HELD_PLANS
     if p != NULL:
         p.refs -= 1
         if p.refs == 0:
             context_leave(p.ctx)
             free(p)
+            HELD_PLANS -= 1
 
 
 cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n) noexcept nogil:
     """Read a RowDescription body; NULL when it is malformed or memory is short."""
+    global HELD_PLANS
     cdef const uint8_t* end = body + n
     cdef const uint8_t* p = body + 2
     cdef const uint8_t* nul
@@ -363,4 +373,5 @@ cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n) noexcept n
         return NULL
     plan.ctx = ctx
     ctx.refs += 1
+    HELD_PLANS += 1
     return plan

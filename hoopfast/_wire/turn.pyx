@@ -2,6 +2,7 @@
 
 cdef enum:
     LINGER_NS = 1000000000
+    REPLIES_MAX = 16384         # awaited at once; more than a server's output buffer keeps back, or both would wait for ever
 
 
 cdef inline void ready(State* r, Session* s) noexcept nogil:
@@ -168,11 +169,14 @@ cdef Session* session_find(State* r, uint64_t id) noexcept nogil:
 # ---------------------------------------------------------------- one turn of one session
 
 cdef bint paused(State* r, Session* s, Leg* leg) noexcept nogil:
-    """Whether this leg may not be read now. Each direction stands for itself, or two full pipes would deadlock."""
+    """Whether this leg may not be read now. Each direction stands for itself, or two full pipes would deadlock.
+
+    A client that sends and never reads is held when the answers that it has not taken are too many to remember: five bytes
+    of a Sync cost us a whole entry."""
     if s.closing:
         return True
     if leg.is_client:
-        return s.parked or s.journal_wait or s.cancel_pause or buffer_used(&s.upstream.out) > 0
+        return s.parked or s.journal_wait or s.cancel_pause or buffer_used(&s.upstream.out) > 0 or replies(s) >= REPLIES_MAX
     return buffer_used(&s.client.out) > 0
 
 

@@ -12,6 +12,7 @@ cdef extern from "native.h" nogil:
     void hf_store_release32(void* p, uint32_t v)
     uint64_t hf_load_acquire64(const uint64_t* p)
     void hf_store_release64(uint64_t* p, uint64_t v)
+    void hf_add_relaxed64(uint64_t* p, uint64_t v)
     int64_t hf_clock(int which)
     uint64_t hf_hash(const void* p, size_t n, uint64_t seed)
     uint32_t hf_crc32c(const void* p, size_t n)
@@ -145,6 +146,12 @@ cdef enum:                      # counters, in the order of model.COUNTERS
     C_STATEMENTS
     C_FUNCTIONS
     C_TEMPLATE_HITS
+    C_BUFFER_BYTES
+    C_ARENA_BYTES
+    C_HELD_STATEMENTS
+    C_CACHED_STATEMENTS
+    C_HELD_NAMES
+    C_HELD_PLANS
     C_HISTOGRAM = 64
     C_BUCKETS = 28
     C_HISTOGRAM_SUM = 92
@@ -169,4 +176,4 @@ VOCABULARY = {
     "RECORD_HEADER_BYTES": RECORD_HEADER, "JOURNAL_HEADER_BYTES": SEGMENT_HEADER, "HISTOGRAM_OFFSET": C_HISTOGRAM, "HISTOGRAM_BUCKETS": C_BUCKETS,
     "HISTOGRAM_SUM": C_HISTOGRAM_SUM,
 }
-COUNTER_COUNT = C_TEMPLATE_HITS + 1
+COUNTER_COUNT = C_HELD_PLANS + 1

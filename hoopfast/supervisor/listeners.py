@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -22,8 +23,9 @@ log = logging.getLogger("hoopfast.supervisor.listeners")
 
 BACKLOG = 4096
 BACKOFF_S = 0.01                    # after EMFILE and its like: accepting again at once would only spin
+COMPLAIN_EVERY_S = 10.0
 FAREWELL_S = 1.0                    # a refused client gets that long to read why, before the descriptor is closed
-FAREWELLS_MAX = 256
+DISCARD_BYTES = 65536
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -116,6 +118,8 @@ class Listener:
         self.name = _name(sock.getsockname())
         self._loop = asyncio.get_running_loop()
         self._paused: asyncio.TimerHandle | None = None
+        self._complained_at = -COMPLAIN_EVERY_S
+        self._farewells_max = max(1, min(limits.FAREWELLS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
         self._farewells: dict[socket.socket, asyncio.TimerHandle] = {}
 
     @property
@@ -138,10 +142,8 @@ class Listener:
         if not self._tcp:
             Path(str(self._sock.getsockname())).unlink(missing_ok=True)
         self._sock.close()
-        for client, handle in self._farewells.items():
-            handle.cancel()
-            client.close()
-        self._farewells.clear()
+        for client in list(self._farewells):
+            self._forget(client)
 
     def _acceptable(self) -> None:
         for _ in range(limits.ACCEPTS_PER_TURN_MAX):
@@ -151,7 +153,7 @@ class Listener:
                 return
             except OSError as failure:
                 if failure.errno in _EXHAUSTED:
-                    log.error("cannot accept on %s: %s; raise LimitNOFILE of the service", self.name, failure.strerror)
+                    self._complain(failure)
                     self._pause()
                     return
                 # The client had gone before we came (ECONNABORTED, EPROTO, ...): the next one may be fine.
@@ -184,14 +186,34 @@ class Listener:
         except OSError:
             client.close()
             return
-        if len(self._farewells) >= FAREWELLS_MAX:
-            client.close()
-        else:
-            self._farewells[client] = self._loop.call_later(FAREWELL_S, self._forget, client)
+        if len(self._farewells) >= self._farewells_max:
+            self._forget(next(iter(self._farewells)))       # who has had the longest time to read
+        self._farewells[client] = self._loop.call_later(FAREWELL_S, self._forget, client)
+        self._loop.add_reader(client.fileno(), self._listen_no_more, client)
+
+    def _listen_no_more(self, client: socket.socket) -> None:
+        """Read away what a refused client still says; when it has hung up, its descriptor is free for others."""
+        try:
+            if client.recv(DISCARD_BYTES):
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            pass
+        self._forget(client)
 
     def _forget(self, client: socket.socket) -> None:
-        self._farewells.pop(client, None)
-        client.close()
+        handle = self._farewells.pop(client, None)
+        if handle is not None:
+            handle.cancel()
+            self._loop.remove_reader(client.fileno())
+            client.close()
+
+    def _complain(self, failure: OSError) -> None:
+        now = self._loop.time()
+        if now - self._complained_at >= COMPLAIN_EVERY_S:
+            self._complained_at = now
+            log.error("cannot accept on %s: %s; raise LimitNOFILE of the service", self.name, failure.strerror)
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from hoopfast import config as configuration
-from hoopfast import logs, model, secrets
+from hoopfast import limits, logs, model, secrets
 from hoopfast.audit.search import AuditReader
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
@@ -122,6 +122,10 @@ class Gateway:
         )
         self._signals()         # before anybody can be told that the gateway is ready
         await self._open_admin(admin, console)
+        self._room = _room_of_a_worker()
+        wanted, possible = config.listen.max_sessions, self._room * self.pool.size
+        if possible < wanted:
+            log.warning("listen.max_sessions is %d, descriptors are enough for %d: raise LimitNOFILE", wanted, possible)
         self._listeners = [Listener(sock, self._take) for sock in sockets]
         for listener in self._listeners:
             listener.start()
@@ -231,6 +235,9 @@ class Gateway:
         worker = self.pool.least_loaded()
         if worker is None:
             return "57P03", "the gateway is starting up; try again in a moment"
+        if worker.load >= self._room:
+            # It could not receive the descriptor, and the client would never hear why.
+            return "53300", "the gateway has no descriptors for another session; try again later"
         worker.load += 1
         self.doorway.entered(worker, peer)
         # The link closes the descriptor as soon as it is on its way; the listener forgets it.
@@ -362,6 +369,12 @@ def _raise_descriptor_limit() -> None:
     """Two descriptors per session: the soft limit is a default for programs that use select()."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _room_of_a_worker() -> int:
+    """Sessions (and clients on their way in) that one worker has descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, soft - limits.WORKER_DESCRIPTORS) // limits.SESSION_DESCRIPTORS
 
 
 def _notify(state: str) -> None:

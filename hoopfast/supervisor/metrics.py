@@ -70,6 +70,7 @@ class GatewayCollector(Collector):
         yield _histogram(total)
         parked = sum(page[_AT["parked"]] for page in pages)
         yield GaugeMetricFamily("hoopfast_sessions_parked", "Sessions that wait for a verdict.", value=parked)
+        yield from _held(pages)
         yield from self._own()
 
     def _own(self) -> Iterator[Metric]:
@@ -110,6 +111,26 @@ def registry_of(pool: Pool, numbers: Numbers) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(GatewayCollector(pool, numbers))
     return registry
+
+
+def _held(pages: list[list[int]]) -> Iterator[Metric]:
+    """What the relays hold at this moment: memory that follows the sessions, and the verdict cache."""
+
+    def held(counter: str) -> int:
+        return sum(page[_AT[counter]] for page in pages)
+
+    memory = GaugeMetricFamily("hoopfast_relay_bytes", "Memory of the relays that follows traffic.", labels=["of"])
+    memory.add_metric(["buffers"], held("buffer_bytes"))
+    memory.add_metric(["arenas"], held("arena_bytes"))
+    yield memory
+    objects = GaugeMetricFamily("hoopfast_relay_objects", "What the relays remember of sessions.", labels=["kind"])
+    # A gauge of one worker may be a moment older than the other: never below zero.
+    objects.add_metric(["statements"], max(0, held("held_statements") - held("cached_statements")))
+    objects.add_metric(["names"], held("held_names"))
+    objects.add_metric(["row_plans"], held("held_plans"))
+    yield objects
+    cached = held("cached_statements")
+    yield GaugeMetricFamily("hoopfast_cached_verdicts", "Statements with their verdicts.", value=cached)
 
 
 def _histogram(total: list[int]) -> Metric:

@@ -92,6 +92,28 @@ def test_a_full_house_says_so_to_a_client_that_has_spoken(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
+def test_refused_clients_free_their_descriptors_by_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(listeners, "FAREWELL_S", 60.0)
+        monkeypatch.setattr(limits, "FAREWELLS_MAX", 3)
+        before = len(os.listdir("/proc/self/fd"))
+        listener = Listener(bind("127.0.0.1:0")[0], lambda *_: ("53300", "too many"))
+        listener.start()
+        assert isinstance(listener.address, tuple)
+        clients = [await asyncio.open_connection(*listener.address) for _ in range(5)]
+        for reader, writer in clients:
+            writer.write(b"x" * 1000)
+            assert await reader.read() == fatal("53300", "too many")
+        assert len(listener._farewells) <= 3
+        for _, writer in clients:
+            writer.transport.abort()
+        await until(lambda: not listener._farewells)
+        listener.close()
+        await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+
+    asyncio.run(scenario())
+
+
 def test_a_dead_socket_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "s"
     dead = socket.socket(socket.AF_UNIX)

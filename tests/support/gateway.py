@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import psutil
@@ -60,6 +60,8 @@ OPEN_POLICY: dict[str, Any] = {"access": [{"groups": ["engineering"], "connectio
 class Gateway:
     """One gateway. `config` and `policy` are merged over defaults that listen on free loopback ports."""
 
+    running: ClassVar[list[Gateway]] = []       # for leak accounting
+
     def __init__(
         self,
         issuer: TestIssuer,
@@ -69,6 +71,7 @@ class Gateway:
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        descriptors: int = 0,
     ) -> None:
         self.issuer = issuer
         self.directory = directory or scratch_directory("gw")
@@ -94,6 +97,8 @@ class Gateway:
         self.policy: dict[str, Any] = dict(policy if policy is not None else OPEN_POLICY)
         self._environment = clean_environment(TEST_UPSTREAM_PASSWORD="correct horse", **(environment or {}))
         self._environment["PYTHONPATH"] = str(ROOT)
+        # 0: as many as we may have ourselves
+        self._limits = ["prlimit", f"--nofile={descriptors}:{descriptors}", "--"] if descriptors else []
         self._process: subprocess.Popen[bytes] | None = None
 
     # ---------------------------------------------------------------- life
@@ -109,7 +114,7 @@ class Gateway:
         command = [*HOOPFAST, "serve", "-c", str(self.config_file)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *command],
+                ["setpriv", "--pdeathsig", "KILL", "--", *self._limits, *command],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory, env=self._environment,
                 start_new_session=True,
             )
@@ -118,7 +123,12 @@ class Gateway:
         except AssertionError:
             self.kill9()
             raise
+        Gateway.running.append(self)
         return self
+
+    def _left(self) -> None:
+        if self in Gateway.running:
+            Gateway.running.remove(self)
 
     def _is_ready(self) -> bool:
         assert self._process is not None
@@ -131,6 +141,7 @@ class Gateway:
 
     def stop(self, timeout: float = 20.0) -> int:
         """SIGTERM, and the exit status. Fails when the gateway does not end in time."""
+        self._left()
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -144,6 +155,7 @@ class Gateway:
 
     def kill9(self) -> None:
         """SIGKILL for the supervisor alone; waits until every other process of it has gone by itself."""
+        self._left()
         process, self._process = self._process, None
         if process is None:
             return

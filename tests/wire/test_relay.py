@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -798,3 +800,29 @@ def test_start_and_end_are_recorded(tmp_path: Path) -> None:
         start = bench.records_of(model.KIND_SESSION_START)[0]
         assert json.loads(start.payload) == {"session": 1}
         assert bench.records_of(model.KIND_SESSION_END)[0].payload == b"\x06client"
+
+
+def test_a_client_that_never_reads_is_held(tmp_path: Path) -> None:
+    """Answers that nobody takes are not remembered without end; when they come, everything goes on."""
+    syncs, most = 300_000, 16384 + 2 * (262144 // 5)
+    with RelayBench(tmp_path) as bench:
+        pair = bench.session()
+        sender = threading.Thread(target=pair.client.sendall, args=(wire.SYNC * syncs,), daemon=True)
+        sender.start()
+        reached = 0
+        while select.select([pair.upstream], [], [], 0.5)[0]:
+            reached += len(pair.upstream.recv(65536))
+        assert reached // 5 <= most, "the relay reads on although nothing is answered"
+        assert sender.is_alive()
+        taken = threading.Thread(target=read_exactly, args=(pair.client, syncs * len(READY)), daemon=True)
+        taken.start()
+        answered = 0
+        while answered < syncs:
+            pair.upstream.sendall(READY * (reached // 5 - answered))
+            answered = reached // 5
+            if answered < syncs:
+                reached += len(pair.upstream.recv(65536))
+        taken.join(10)
+        sender.join(10)
+        assert not taken.is_alive()
+        assert not sender.is_alive()
