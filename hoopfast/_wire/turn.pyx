@@ -65,7 +65,8 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
         leg_send(&s.upstream, terminate, 5)
     leg_close(r, &s.upstream)
     s.linger_until_ns = r.now_ns + LINGER_NS
-    if s.client.ended or s.client.broken:
+    # A doomed client is there and may go on sending: a reset would take its last error away.
+    if s.client.broken or (s.client.ended and s.doom == NULL):
         s.linger_until_ns = 0
     ready(r, s)
 
