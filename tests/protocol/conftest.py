@@ -31,6 +31,9 @@ def dual_gateway(issuer: TestIssuer, postgres: PostgresServer, dual_database: st
     with SplittingProxy(postgres.port, seed=11) as pieces:
         whole = upstream_of(postgres, dual_database, user="app_trust")
         split = upstream_of(postgres, dual_database, user="app_trust", port=pieces.port)
-        connections = {"plain": whole, "beside": whole, "plain-split": split, "beside-split": split}
-        with Gateway(issuer, connections, policy=POLICY) as running:
+        bad = upstream_of(postgres, dual_database, password="env:TEST_BAD_PASSWORD")
+        connections = {
+            "plain": whole, "beside": whole, "plain-split": split, "beside-split": split, "bad-password": bad,
+        }
+        with Gateway(issuer, connections, policy=POLICY, environment={"TEST_BAD_PASSWORD": "wrong"}) as running:
             yield running

@@ -40,7 +40,7 @@ class Stage:
     ) -> None:
         self._postgres = postgres
         self._database = database
-        self._gateway = gateway
+        self.gateway = gateway
         self._pieces = pieces
         self._tls = tls
         self._db = postgres.connect(database, application_name="stage")
@@ -53,13 +53,17 @@ class Stage:
     def _clean(self) -> None:
         self._db.execute("DELETE FROM arrivals; DELETE FROM later")
 
+    def wait_until_alone(self) -> None:
+        """Until no session of a scenario is left in the server."""
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = %s"
+        wait_until(
+            lambda: self._db.execute(count, (self._database, USER)).fetchone() == (0,),
+            "no session is left in the server", interval=0.005)
+
     def _left(self, steps: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """What stands in the table once every session that a client has left is gone from the server."""
         if any(isinstance(step, End) for step in steps):
-            wait_until(
-                lambda: self._db.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = %s", (self._database, USER)
-                ).fetchone() == (0,), "no session is left in the server", interval=0.005)
+            self.wait_until_alone()
         return self._db.execute("SELECT * FROM arrivals ORDER BY id, note").fetchall()
 
     def _ask_server(self, steps: tuple[Any, ...]) -> tuple[Heard, list[tuple[Any, ...]]]:
@@ -69,7 +73,7 @@ class Stage:
     def _ask_gateway(self, steps: tuple[Any, ...], way: str) -> tuple[Heard, list[tuple[Any, ...]]]:
         self._clean()
         split = way.endswith("-split")
-        port = self._pieces.port if split else self._gateway.port
+        port = self._pieces.port if split else self.gateway.port
         room = TINY_BUFFER_BYTES if split else 0
         heard = hear(port, "alice", way, self.token, steps, buffer_bytes=room, tls=self._tls)
         return heard, self._left(steps)

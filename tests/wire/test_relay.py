@@ -684,6 +684,18 @@ def test_lost_upstream_is_reported_and_the_outcome_is_unknown(tmp_path: Path) ->
         assert chr(bench.records_of(model.KIND_OUTCOME)[0].payload[40]) == "X"
 
 
+def test_a_server_that_dies_in_a_row(tmp_path: Path) -> None:
+    with RelayBench(tmp_path) as bench:
+        pair = bench.session()
+        pair.client.sendall(wire.query("select 1"))
+        expect(pair.upstream, wire.query("select 1"))
+        half = row_description(("a", 1, 1, 25, 0)) + row(b"x" * 1000)[:-7]
+        pair.upstream.sendall(half)
+        expect(pair.client, half)
+        pair.upstream.close()
+        assert pair.client.recv(100) == b"", "neither a whole row nor a message in the place of its rest"
+
+
 def test_a_policy_change_reaches_prepared_statements(tmp_path: Path) -> None:
     def decide(bench: RelayBench, event: tuple[Any, ...]) -> None:
         flags = model.FLAG_TOUCHED if event[4] == 7 else 0

@@ -331,6 +331,9 @@ SCENARIOS = (
         query("LISTEN a"), READY, run("NOTIFY a, 'x'"), run("NOTIFY a, 'y'"), run("SELECT 1"), SYNC, run("SELECT 2"),
         SYNC,
         Until("Z", 2)), (95,)),
+    Scenario("statement timeout in a pipeline", (
+        query("SET statement_timeout = 30"), READY, run("SELECT 1"), run("SELECT pg_sleep(10)"), run("SELECT 2"), SYNC,
+        READY, run("SELECT 3"), SYNC, READY), (99,)),
     Scenario("big rows in a pipeline with small ones", (
         whole("SELECT 1"), whole("SELECT repeat('x', 100000)"), whole("SELECT 2"), SYNC, READY), (86, 101)),
     Scenario("a thousand rows by tens", (
