@@ -78,6 +78,9 @@ class Stage:
         heard = hear(port, "alice", way, self.token, steps, buffer_bytes=room, tls=self._tls)
         return heard, self._left(steps)
 
+    def server(self, scenario: Scenario) -> Heard:
+        return self._server(scenario.steps)[0]
+
     def both(self, scenario: Scenario, way: str) -> tuple[Heard, Heard]:
         return self._server(scenario.steps)[0], self._ask_gateway(scenario.steps, way)[0]
 

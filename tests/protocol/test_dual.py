@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from hoopfast import flow
 from tests.protocol.scenarios import copying, extended, malformed, refusals, simple
 from tests.protocol.stage import SEED, Stage
+from tests.protocol.walk import Astray, walk
 from tests.support.dual import Scenario, reported
 from tests.support.gateway import Gateway
 from tests.support.postgres import PostgresServer
@@ -62,6 +64,32 @@ def test_sessions_end_with_a_reason_where_postgres_gives_none(stage: Stage, name
 def test_refused_statements_are_errors_at_their_place(stage: Stage, name: str, way: str) -> None:
     """The server runs the same conversation with a statement that is not permitted to the role."""
     stage.compare(refusals.GATEWAY[name], way, instead=refusals.SERVER[name], refused=True)
+
+
+# What no conversation of ours brings about.
+UNSEEN = {
+    ("query copied", "E"), ("execute copied", "E"),         # an error between CopyDone and CommandComplete
+    ("query failed", "E"), ("sync failed", "E"), ("function failed", "E"),      # only FATAL follows an error at once
+    ("function complete", "E"),                             # a deferred constraint behind a function call
+    ("close", "E"),                                         # only a malformed one, which the gateway answers
+}
+
+
+def test_conversations_walk_the_tables(stage: Stage) -> None:
+    """Every conversation with the server itself has a way through hoopfast/flow.py, and together they take all ways."""
+    sides: set[tuple[str, str]] = set()
+    replies: set[tuple[str, str]] = set()
+    for one in [*LIVES.values(), *FATAL.values(), *SILENT.values(), *refusals.SERVER.values()]:
+        try:
+            went = walk(one.steps, stage.server(one).frames)
+        except Astray as astray:
+            raise AssertionError(f"{one.name}: {astray}") from None
+        sides |= went[0]
+        replies |= went[1]
+    known = {(reply, kind) for reply, row in flow.SERVER.items() for kind in row if reply != "idle"}
+    assert known - replies == UNSEEN & known - replies, "a transition that no scenario takes"
+    known = {(side, kind) for side, row in flow.CLIENT.items() for kind in row if side != flow.GONE}
+    assert not known - sides, "a transition that no scenario takes"
 
 
 def test_login_reports_the_same(stage: Stage) -> None:

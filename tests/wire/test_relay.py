@@ -616,6 +616,7 @@ def test_slow_reader_holds_up_nobody_but_itself(tmp_path: Path) -> None:
         slow, quick = bench.session(), bench.session()
         slow.client.sendall(wire.query("select big"))
         expect(slow.upstream, wire.query("select big"))
+        slow.upstream.sendall(row_description(("a", 1, 1, 25, 0)))
         slow.upstream.setblocking(False)
         sent = 0
         chunk = row(b"z" * 60_000)

@@ -194,6 +194,7 @@ SCENARIOS = (
         query("PREPARE p (int) AS SELECT label FROM items WHERE id = $1"), READY, query("EXECUTE p(3)"), READY,
         query("EXECUTE p('x')"), READY, query("DEALLOCATE p"), READY, query("EXECUTE p(3)"), READY), (79, 80),
         open_only="errors of EXECUTE are withheld"),
+    Scenario("a rule that adds results", (query("INSERT INTO ruled VALUES (1)"), READY)),
     Scenario("explain", (query("EXPLAIN (COSTS OFF) SELECT * FROM items WHERE id = 1"), READY)),
     Scenario("tables made and dropped", (
         query("CREATE TEMP TABLE t (a int)"), READY, query("INSERT INTO t VALUES (1), (2)"), READY,
