@@ -11,6 +11,7 @@ include "_wire/mask.pyx"         # one cell -> its masked form
 include "_wire/copymask.pyx"     # one COPY row -> its masked form
 include "_wire/tls.pyx"          # OpenSSL on a descriptor
 include "_wire/frame.pyx"        # lengths checked before they are believed
+include "_wire/flow.pyx"         # the protocol's states, from hoopfast/flow.py
 include "_wire/journal.pyx"      # append-only mapped segments
 include "_wire/lexer.pyx"        # constants in SQL text
 include "_wire/statement.pyx"    # contexts, verdicts and their cache, row plans

@@ -98,9 +98,7 @@ cdef void drop_to_sync(State* r, Session* s) noexcept nogil:
             e.named.describe_sent = False
         if i != s.head and e.seq and (e.kind == REPLY_EXECUTE or e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION):
             put_outcome(r, s, e, c'K')
-    s.copy_in = False
-    if last == s.tail:
-        s.swallow = True
+    s.side = SIDE_AFTER[ERROR_BEFORE_SYNC if last == s.tail else ERROR_BEHIND_SYNC][s.side]
     while s.head != s.tail and s.head != last:
         reply_clear(reply_at(s, s.head))
         s.head += 1
@@ -131,13 +129,10 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
     if e.whom == FOR_PROBE:
         if buffer_put(&s.probe, p, total) < 0:
             s.client.broken = True
-        if s.probe_to_sync:
-            drop_to_sync(r, s)
-            s.swallow = False
-        else:
+        drop_to_sync(r, s)
+        s.side = SIDE_OPEN
+        if not s.probe_to_sync:
             # The server now skips to the client's Sync, as it would have done for the statement itself.
-            drop_to_sync(r, s)
-            s.swallow = False
             s.probe_failed = True
             probe_done(r, s)
         return
@@ -154,9 +149,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
         return
     to_client(r, s, out, out_len)
     keep_error(e, out, out_len)
-    copy_over(s, e, True)
     if e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION or e.kind == REPLY_SYNC:
-        e.error = 1
         e.refused = 1
         return
     if e.whom == FOR_REFUSAL:
@@ -192,14 +185,13 @@ cdef void raise_catalog(State* r, Session* s, const Statement* x) noexcept nogil
 cdef int back_complete(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """CommandComplete, EmptyQueryResponse, PortalSuspended. -1: does not fit the queue."""
     cdef uint8_t how = c'C'
-    if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
+    if e.whom != FOR_CLIENT:
         return -1
     if restricted(s, e.stmt):
         s.deferring = True
     if e.stmt.flags & FLAG_SETTLES:
         s.settled = True
     to_client(r, s, p, total)
-    copy_over(s, e, False)
     if p[0] == c'C' and total > 6:
         command_tag(e, p, total)
     if e.kind == REPLY_QUERY:
@@ -228,22 +220,29 @@ cdef void maybe_kill(State* r, Session* s) noexcept nogil:
     session_close(r, s, "killed")
 
 
-cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
-    cdef bint fits = e != NULL and (
-        e.kind == REPLY_SYNC or ((e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION) and e.answered))
-    if total != 6 or (not fits and s.spare_syncs == 0):
-        return -1
-    s.status = p[5]
+cdef void transaction_status(State* r, Session* s, uint8_t status) noexcept nogil:
+    s.status = status
     s.settled = False
-    if s.status == c'I':
+    if status == c'I':
         s.deferring = False
     s.last_active_ns = r.now_ns
-    if not fits:
-        # After a failed COPY the Syncs behind the error are answered, and only the server knows which these are.
-        s.spare_syncs -= 1
-        s.swallow = False
-        to_client(r, s, p, total)
-        return 0
+
+
+cdef int back_spare_ready(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
+    """After a failed COPY the Syncs behind the error are answered, and only the server knows which these are."""
+    if total != 6 or s.spare_syncs == 0:
+        return -1
+    s.spare_syncs -= 1
+    s.side = SIDE_AFTER[SYNC_AFTER_ALL][s.side]
+    transaction_status(r, s, p[5])
+    to_client(r, s, p, total)
+    return 0
+
+
+cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    if total != 6:
+        return -1
+    transaction_status(r, s, p[5])
     if e.whom == FOR_PROBE:
         reply_pop(s)
         probe_done(r, s)
@@ -253,7 +252,7 @@ cdef int back_ready(State* r, Session* s, Reply* e, const uint8_t* p, size_t tot
     to_client(r, s, p, total)
     if e.kind != REPLY_SYNC:
         capture_flush(r, s)
-        put_outcome(r, s, e, c'E' if e.error else c'C')
+        put_outcome(r, s, e, c'C' if e.state == REPLY_QUERY_COMPLETE or e.state == REPLY_FUNCTION_COMPLETE else c'E')
         raise_catalog(r, s, e.stmt)
         if e.whom == FOR_REFUSAL:
             flush_session(r, s)
@@ -272,7 +271,7 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
     """CopyInResponse, CopyOutResponse. -1: does not fit."""
     cdef uint32_t i
     cdef Reply* later
-    if e == NULL or (e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE) or e.whom != FOR_CLIENT:
+    if e.whom != FOR_CLIENT:
         return -1
     if p[0] == c'H':
         if context_masked(e.stmt.ctx) and e.stmt.flags & FLAG_TOUCHED and e.stmt.copy == NULL:
@@ -280,18 +279,17 @@ cdef int back_copy_start(State* r, Session* s, Reply* e, const uint8_t* p, size_
         e.copy_state = 0
         to_client(r, s, p, total)
         return 0
-    s.copy_in = True
-    e.copying = 1
     i = s.head + 1
     while i != s.tail:
         later = reply_at(s, i)
         if later.kind == REPLY_COPY_END:
-            s.copy_in = False           # the client was ahead of us and has already ended its data
-            break
+            break                       # the client was ahead of us and has already ended its data
         if later.kind == REPLY_SYNC:
             later.kind = REPLY_COPY_SYNC
             later.rows = 1
         i += 1
+    if i == s.tail:
+        s.side = SIDE_AFTER[COPY_BEGINS][s.side]
     to_client(r, s, p, total)
     return 0
 
@@ -337,19 +335,17 @@ cdef int back_parameter(State* r, Session* s, const uint8_t* p, size_t total) no
 cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """RowDescription, NoData, ParameterDescription. -1: does not fit (or the session was ended)."""
     cdef uint8_t type = p[0]
-    if e == NULL:
-        return -1
-    if type == c'T' and e.kind == REPLY_QUERY and e.whom == FOR_CLIENT:
+    if e.kind == REPLY_QUERY:
+        if e.whom != FOR_CLIENT:
+            return -1
         if described(r, s, e, p, total) < 0:
             return 0
         to_client(r, s, p, total)
         capture_add(r, s, e, p, total)
         return 0
-    if e.kind != REPLY_DESCRIBE_STATEMENT and (e.kind != REPLY_DESCRIBE_PORTAL or type == c't'):
-        return -1
     if type == c'T' and described(r, s, e, p, total) < 0:
         return 0
-    if type == c'n' and e.named != NULL and not e.named.stale:
+    if type == c'n' and e.named != NULL and not doubtful(e.named):
         e.named.described = True
         described_for_all(e.named)
     if e.whom == FOR_CLIENT:
@@ -363,19 +359,18 @@ cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
 
 cdef int back_settled(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """ParseComplete, BindComplete, CloseComplete."""
-    cdef uint8_t kind = REPLY_PARSE if p[0] == c'1' else (REPLY_BIND if p[0] == c'2' else REPLY_CLOSE)
     cdef bint probe_ends
-    if e == NULL or e.kind != kind or e.whom == FOR_REFUSAL:
+    if e.whom == FOR_REFUSAL:
         return -1
     if e.named != NULL:
-        if kind == REPLY_CLOSE:
+        if e.kind == REPLY_CLOSE:
             names_remove(&s.statements, e.named)
             names_remove(&s.portals, e.named)
         else:
             names_settle(e.named)
     if e.whom == FOR_CLIENT:
         to_client(r, s, p, total)
-    probe_ends = e.whom == FOR_PROBE and kind == REPLY_CLOSE and not s.probe_to_sync
+    probe_ends = e.whom == FOR_PROBE and e.kind == REPLY_CLOSE and not s.probe_to_sync
     reply_pop(s)
     if probe_ends:
         probe_done(r, s)
@@ -386,20 +381,26 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
     """One whole frame; -1 when it fits neither the protocol nor the queue."""
     cdef uint8_t type = p[0]
     cdef Reply* e = reply_head(s)
-    if type == c'Z':
-        return back_ready(r, s, e, p, total)
+    cdef uint8_t state = e.state if e != NULL else <uint8_t>REPLY_IDLE
+    cdef uint8_t following = REPLY_NEXT[state][type]
     if type == c'N' and e != NULL and (withheld(s, e) or e.whom == FOR_REFUSAL):
         count(r, C_SCRUBBED, 1)
         return 0
-    if type == c'N' or type == c'A' or type == c'c':
+    if type == c'N' or type == c'A':
         to_client(r, s, p, total)
         return 0
     if type == c'S':
         return back_parameter(r, s, p, total)
+    if type == c'Z':
+        return back_ready(r, s, e, p, total) if following == REPLY_DONE else back_spare_ready(r, s, p, total)
+    if following == REPLY_NEVER:
+        return -1
     # It answers something: every Sync before that has been answered.
     s.spare_syncs = 0
-    if e != NULL:
-        e.answered = 1
+    if state == REPLY_QUERY_COPY_IN or state == REPLY_EXECUTE_COPY_IN:
+        copy_over(s, type == c'E')
+    if e != NULL and following < REPLIES:
+        e.state = following
     if type == c'C' or type == c'I' or type == c's':
         return back_complete(r, s, e, p, total)
     if type == c'1' or type == c'2' or type == c'3':
@@ -411,7 +412,8 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
         return 0
     if type == c'G' or type == c'H':
         return back_copy_start(r, s, e, p, total)
-    return -1
+    to_client(r, s, p, total)           # CopyDone
+    return 0
 
 
 cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t total, size_t* taken) noexcept nogil:
@@ -419,13 +421,11 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
     cdef Reply* e = reply_head(s)
     cdef uint8_t type = p[0]
     cdef size_t k
-    if e == NULL or e.whom != FOR_CLIENT:
+    if e == NULL or e.whom != FOR_CLIENT or REPLY_NEXT[e.state][type] == REPLY_NEVER:
         return -1
-    e.answered = 1
+    e.state = REPLY_NEXT[e.state][type]
     s.spare_syncs = 0
     if type == c'D':
-        if e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
-            return -1
         if e.plan == NULL and context_masked(e.stmt.ctx):
             if e.kind == REPLY_EXECUTE and rows_known(e):
                 e.plan = rows_plan(s, e)
@@ -446,8 +446,6 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
             return 1
         e.rows += 1
     elif type == c'd':
-        if e.kind != REPLY_QUERY and e.kind != REPLY_EXECUTE:
-            return -1
         if e.stmt.copy != NULL:
             if total > r.row_max:
                 end_session(r, s, "54000", "a row with masked columns is larger than the gateway's limit", "protocol")
@@ -459,8 +457,6 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
             masked_copy(r, s, e, p, total)
             return 1
         e.rows += 1
-    elif e.kind != REPLY_FUNCTION:
-        return -1
     k = total if total < n else n
     e.bytes += total
     to_client(r, s, p, k)

@@ -30,7 +30,7 @@ cdef void frame_tables() noexcept nogil:
     while p[0]:
         BACKEND_TAKE[<uint8_t>p[0]] = TAKE_STREAM
         p += 1
-    p = "TCZ123ntsIGHWENASc"
+    p = "TCZ123ntsIGHENASc"
     while p[0]:
         BACKEND_TAKE[<uint8_t>p[0]] = TAKE_WHOLE
         p += 1

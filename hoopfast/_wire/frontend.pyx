@@ -141,7 +141,7 @@ cdef Statement* bound_statement(State* r, Session* s, Named* prepared, const uin
     """What a Bind of this name would run, judged in the session's present context; NULL: parked."""
     cdef uint8_t text[192]
     cdef Statement* x
-    if prepared == NULL or (prepared.stale and prepared.stmt.action == ACTION_ALLOW):
+    if prepared == NULL or (doubtful(prepared) and prepared.stmt.action == ACTION_ALLOW):
         return judge(r, s, c'P', text, synthetic(text, "EXECUTE ", name, n), NULL, 0)
     x = prepared.stmt
     if x.ctx == s.ctx:
@@ -201,7 +201,7 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
         end_session(r, s, "53200", "the gateway is out of memory", "protocol")
         return STEP_DONE
     portal.bind_seq = seq
-    if prepared != NULL and not prepared.stale:
+    if prepared != NULL and not doubtful(prepared):
         portal.prepared = prepared
         prepared.refs += 1
     named_release(portal)
@@ -271,7 +271,7 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
     portal = names_find(&s.portals, p + 5, nul - p - 5)
     if portal == NULL and nul == p + 5:
         return complain(r, s, c'E', "34000", "portal \"\" does not exist")
-    if portal != NULL and portal.stale and portal.stmt.action == ACTION_ALLOW:
+    if portal != NULL and doubtful(portal) and portal.stmt.action == ACTION_ALLOW:
         portal = NULL
     x = portal.stmt if portal != NULL else judge(
         r, s, c'P', text, synthetic(text, "FETCH FROM ", p + 5, nul - p - 5), NULL, 0)
@@ -325,66 +325,38 @@ cdef int front_function(State* r, Session* s, const uint8_t* p, size_t total) no
     return pass_on(r, s, REPLY_FUNCTION, x, NULL, seq, p, total)
 
 
-cdef int push_sync(Session* s) noexcept nogil:
-    """A Sync is answered by ReadyForQuery, unless the server reads it within COPY FROM STDIN. -1: memory is short."""
+cdef int push_control(Session* s, uint8_t expects) noexcept nogil:
+    """What a Sync, CopyDone or CopyFail asks for; those that nothing answers are one entry in a row. -1: memory is short."""
     cdef Reply* last
-    if not s.copy_in:
-        return 0 if reply_push(s, REPLY_SYNC, FOR_CLIENT, NULL, NULL) != NULL else -1
-    last = reply_at(s, s.tail - 1) if s.head != s.tail else NULL
-    if last == NULL or last.kind != REPLY_COPY_SYNC:
-        last = reply_push(s, REPLY_COPY_SYNC, FOR_CLIENT, NULL, NULL)
-        if last == NULL:
-            return -1
-    last.rows += 1
-    return 0
-
-
-cdef int push_copy_end(Session* s) noexcept nogil:
-    """CopyDone and CopyFail answer nothing, but end the COPY that the server is in when it reads them; in a row they are
-    one entry. -1: memory is short."""
-    cdef Reply* last
-    if not replies(s):
+    if expects == REPLY_NONE or (expects == REPLY_COPY_END and not replies(s)):
         return 0
-    last = reply_at(s, s.tail - 1)
-    if last.kind != REPLY_COPY_END:
-        last = reply_push(s, REPLY_COPY_END, FOR_CLIENT, NULL, NULL)
+    if expects == REPLY_COPY_SYNC or expects == REPLY_COPY_END:
+        last = reply_at(s, s.tail - 1) if replies(s) else NULL
+        if last == NULL or last.kind != expects:
+            last = reply_push(s, expects, FOR_CLIENT, NULL, NULL)
         if last == NULL:
             return -1
-    last.rows += 1
-    return 0
+        last.rows += 1
+        return 0
+    return 0 if reply_push(s, expects, FOR_CLIENT, NULL, NULL) != NULL else -1
 
 
 cdef int front_control(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
     """Sync, Flush, CopyDone, CopyFail, Terminate."""
-    cdef uint8_t type = p[0]
-    if type == c'S':
-        s.swallow = False
-        if push_sync(s) < 0:
-            end_session(r, s, "53200", "the gateway is out of memory", "protocol")
-            return STEP_DONE
-    elif type == c'X':
-        s.terminated = True
-    elif s.swallow:
+    if p[0] == c'H' and total != 5 and s.side == SIDE_OPEN:
+        return complain(r, s, c'H', "08P01", BAD_FORMAT)
+    if push_control(s, SIDE_EXPECTS[s.side][p[0]]) < 0:
+        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
         return STEP_DONE
-    elif type == c'c' or type == c'f':
-        s.copy_in = False
-        if push_copy_end(s) < 0:
-            end_session(r, s, "53200", "the gateway is out of memory", "protocol")
-            return STEP_DONE
-    elif total != 5 and not s.copy_in:
-        return complain(r, s, type, "08P01", BAD_FORMAT)
+    s.side = SIDE_NEXT[s.side][p[0]]
     to_upstream(r, s, p, total)
     return STEP_DONE
 
 
 cdef int front_frame(State* r, Session* s, const uint8_t* p, size_t total) noexcept nogil:
-    """One whole frame: STEP_DONE, or STEP_WAIT when it has to be seen again."""
+    """One whole frame that is not dropped: STEP_DONE, or STEP_WAIT when it has to be seen again."""
     cdef uint8_t type = p[0]
     cdef int step
-    if type == c'S' or type == c'H' or type == c'X' or type == c'c' or type == c'f':
-        return front_control(r, s, p, total)
-    if s.swallow:
-        return STEP_DONE
     if type == c'Q':
         step = front_query(r, s, p, total)
     elif type == c'P':
@@ -395,8 +367,10 @@ cdef int front_frame(State* r, Session* s, const uint8_t* p, size_t total) noexc
         step = front_execute(r, s, p, total)
     elif type == c'F':
         step = front_function(r, s, p, total)
-    else:
+    elif type == c'D' or type == c'C':
         step = front_named(r, s, p, total)
+    else:
+        return front_control(r, s, p, total)
     if step == STEP_DONE:
         granted_clear(s)
     return step
@@ -404,7 +378,7 @@ cdef int front_frame(State* r, Session* s, const uint8_t* p, size_t total) noexc
 
 cdef int front_oversized(State* r, Session* s, uint8_t type, size_t total) noexcept nogil:
     """A message larger than we look into is refused without being stored; its bytes are dropped as they come."""
-    if not s.swallow and complain(r, s, type, "54000", "the message is larger than the gateway's limit") == STEP_WAIT:
+    if complain(r, s, type, "54000", "the message is larger than the gateway's limit") == STEP_WAIT:
         return STEP_WAIT
     s.client.drop_left = total
     return STEP_DONE
@@ -444,7 +418,7 @@ cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcep
                 leg.drop_left -= k
             at += k
             continue
-        if s.terminated:
+        if s.side == SIDE_GONE:
             at = n
             break
         take = FRONTEND_TAKE[p[at]]
@@ -456,13 +430,13 @@ cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcep
         if frame_length(p + at, SMALL_MAX if take == TAKE_SMALL else 0x3FFFFFFF, &total) < 0:
             front_doom(r, s, "invalid message length", -1)
             break
+        if SIDE_EXPECTS[s.side][p[at]] == REPLY_NEVER:
+            leg.drop_left = total
+            continue
         if take == TAKE_STREAM:
-            if s.swallow:
-                leg.drop_left = total
-            else:
-                leg.pass_left = total
-                if s.copy_in and replies(s):
-                    reply_head(s).copied += total - 5
+            leg.pass_left = total
+            if s.side == SIDE_COPY and replies(s):
+                reply_head(s).copied += total - 5
             continue
         if total > (r.statement_max if p[at] == c'Q' or p[at] == c'P' else r.message_max) + 1024:
             if front_oversized(r, s, p[at], total) == STEP_WAIT:

@@ -67,7 +67,7 @@ cdef int described(State* r, Session* s, Reply* e, const uint8_t* p, size_t tota
         plan_release(e.plan)
         e.plan = plan
         return 0
-    if named == NULL or named.stale or e.whom == FOR_PROBE:
+    if named == NULL or doubtful(named) or e.whom == FOR_PROBE:
         plan_release(plan)
         return 0
     if not plan_agrees(plan, named.stmt):

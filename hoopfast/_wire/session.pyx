@@ -3,20 +3,6 @@
 
 cdef uint64_t HELD_NAMES = 0        # prepared statements and portals alive in this process
 
-cdef enum:                      # what a reply answers
-    REPLY_QUERY
-    REPLY_PARSE
-    REPLY_BIND
-    REPLY_DESCRIBE_STATEMENT
-    REPLY_DESCRIBE_PORTAL
-    REPLY_EXECUTE
-    REPLY_CLOSE
-    REPLY_SYNC
-    REPLY_FUNCTION
-    REPLY_COPY_SYNC             # Syncs (rows: how many) that the server ignores if it reads them within COPY FROM STDIN
-    REPLY_COPY_END              # CopyDone or CopyFail (rows: how many): answers nothing
-    REPLY_NOTHING               # what has turned out to answer nothing
-
 cdef enum:                      # whom it is for
     FOR_CLIENT
     FOR_US                      # injected by us: swallowed
@@ -32,8 +18,7 @@ cdef struct Named:              # a prepared statement or a portal
     uint32_t refs
     uint32_t hash
     bint registered
-    bint settled                # the server has accepted it
-    bint stale                  # SQL (DEALLOCATE, PREPARE, DECLARE...) may have given the name to something else
+    uint8_t state               # NAME_...
     bint describe_sent          # a Describe is under way: its answer comes before any row
     bint described              # the row description is known; plan may still be NULL (nothing masked, or no rows)
     Statement* stmt
@@ -52,12 +37,10 @@ cdef struct Names:
     uint32_t count
 
 cdef struct Reply:
-    uint8_t kind
+    uint8_t kind                # what it answers: a REPLY_... that a client message asks for
+    uint8_t state               # what the server has said of it so far: any REPLY_...
     uint8_t whom
-    uint8_t error               # an ErrorResponse has answered it (QUERY, FUNCTION, SYNC wait for ReadyForQuery)
     uint8_t refused             # FOR_REFUSAL: the error has been delivered
-    uint8_t answered            # QUERY, FUNCTION: something other than ReadyForQuery has answered it
-    uint8_t copying             # CopyInResponse has come, and neither its end nor an error
     Statement* stmt
     Named* named
     RowPlan* plan               # rows that follow
@@ -113,8 +96,7 @@ cdef struct Session:
     uint8_t status              # transaction status of the last ReadyForQuery
     bint deferring              # the transaction has run a restricted statement: its triggers may fire at the end
     bint settled                # a FLAG_SETTLES statement has run since: the status may be another one now
-    bint swallow                # the server ignores everything until Sync, so do we
-    bint copy_in                # the client is sending COPY data
+    uint8_t side                # SIDE_...: what becomes of the client's next message
     uint64_t spare_syncs        # after a failed COPY: Syncs that the server may or may not have read within it
     bint parked                 # a verdict is being asked
     bint held                   # the verdict waits for an approval
@@ -136,7 +118,6 @@ cdef struct Session:
     bint kill_when_idle
     Buffer kill_frame
     int64_t linger_until_ns
-    bint terminated             # the client sent Terminate
     const char* doom            # why nothing more of the client is read; it hears of it after the server's last answer
     int doom_type               # the message type that is none, or -1
     bint upstream_fatal         # the server said FATAL: the end of its leg needs no explanation
@@ -186,6 +167,11 @@ cdef void named_release(Named* x) noexcept nogil:
         free(x)
         HELD_NAMES -= 1
         x = beneath
+
+
+cdef inline bint doubtful(const Named* x) noexcept nogil:
+    """Whether SQL (DEALLOCATE, PREPARE, DECLARE...) may have given the name to something else."""
+    return x.state == NAME_DOUBTFUL or x.state == NAME_ENTERED_DOUBTFUL
 
 
 cdef Named** names_slot(const Names* t, const uint8_t* name, size_t n, uint32_t h) noexcept nogil:
@@ -251,7 +237,7 @@ cdef int names_put(Names* t, Named* x) noexcept nogil:
 cdef void names_settle(Named* x) noexcept nogil:
     """The server has accepted x: what it hid is gone."""
     cdef Named* hidden = x.shadow
-    x.settled = True
+    x.state = NAME_AFTER[NAME_ACCEPTED][x.state]
     x.shadow = NULL
     if hidden != NULL:
         hidden.registered = False
@@ -318,13 +304,13 @@ cdef void names_stale(Names* t) noexcept nogil:
         while x != NULL:
             beneath = x if x.name_len else NULL         # SQL cannot reach the unnamed ones
             while beneath != NULL:
-                beneath.stale = True
+                beneath.state = NAME_AFTER[NAME_TOUCHED][beneath.state]
                 beneath = beneath.shadow
             x = x.next
 
 
 cdef void names_sweep(Names* t) noexcept nogil:
-    """Forget settled entries: portals do not outlive their transaction. Entries still under way stay."""
+    """Portals do not outlive their transaction. Entries still under way stay."""
     cdef uint32_t i
     cdef Named** at
     cdef Named* x
@@ -332,7 +318,7 @@ cdef void names_sweep(Names* t) noexcept nogil:
         at = &t.buckets[i]
         while at[0] != NULL:
             x = at[0]
-            if not x.settled:
+            if NAME_AFTER[NAME_TRANSACTION_OVER][x.state] != NAME_FORGOTTEN:
                 at = &x.next
                 continue
             at[0] = x.next
@@ -381,7 +367,7 @@ cdef Reply* reply_push(Session* s, uint8_t kind, uint8_t whom, Statement* stmt, 
         s.tail = n
     e = reply_at(s, s.tail)
     memset(e, 0, sizeof(Reply))
-    e.kind = kind
+    e.kind = e.state = kind
     e.whom = whom
     e.stmt = stmt
     if stmt != NULL:
@@ -412,14 +398,11 @@ cdef void reply_pop(Session* s) noexcept nogil:
         s.head += 1
 
 
-cdef void copy_over(Session* s, Reply* e, bint failed) noexcept nogil:
-    """COPY FROM STDIN of e has ended. Whether the server has read a Sync before or after an error cannot be known."""
+cdef void copy_over(Session* s, bint failed) noexcept nogil:
+    """The COPY FROM STDIN at the head has ended. Whether the server has read a Sync before or after an error cannot be known."""
     cdef uint32_t i = s.head + 1
     cdef Reply* later
-    s.copy_in = False
-    if not e.copying:
-        return
-    e.copying = 0
+    s.side = SIDE_AFTER[COPY_IS_OVER][s.side]
     while i != s.tail:
         later = reply_at(s, i)
         if later.kind == REPLY_COPY_SYNC and failed:
@@ -429,9 +412,9 @@ cdef void copy_over(Session* s, Reply* e, bint failed) noexcept nogil:
         if later.kind == REPLY_COPY_END:
             later.rows -= 1
             if later.rows == 0:
-                later.kind = REPLY_NOTHING
+                later.kind = REPLY_SETTLED
             return
-        later.kind = REPLY_NOTHING
+        later.kind = REPLY_SETTLED
         i += 1
 
 

@@ -59,7 +59,7 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
         reply_pop(s)
     if s.started:
         put_session_end(r, s)
-    if not s.terminated and not s.client.pass_left and not buffer_used(&s.upstream.out) and not s.upstream.broken:
+    if s.side != SIDE_GONE and not s.client.pass_left and not buffer_used(&s.upstream.out) and not s.upstream.broken:
         terminate[0] = c'X'
         hf_put_be32(terminate + 1, 4)
         leg_send(&s.upstream, terminate, 5)
@@ -274,9 +274,9 @@ cdef void ended(State* r, Session* s) noexcept nogil:
     if s.upstream.ended and not buffer_used(&s.client.out):
         if s.doom != NULL and not s.upstream_fatal:
             doomed(r, s)
-        if not s.terminated and not s.upstream_fatal and not s.client.ended and not buffer_used(&s.upstream.pending):
+        if s.side != SIDE_GONE and not s.upstream_fatal and not s.client.ended and not buffer_used(&s.upstream.pending):
             end_session(r, s, "08006", "the database server closed the connection", "upstream")
-        session_close(r, s, "client" if s.terminated or s.client.ended else "upstream")
+        session_close(r, s, "client" if s.side == SIDE_GONE or s.client.ended else "upstream")
         return
     if s.client.ended and not s.upstream.shut and not buffer_used(&s.upstream.out):
         if s.parked or s.probing or s.journal_wait:

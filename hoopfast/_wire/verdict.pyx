@@ -140,7 +140,7 @@ cdef int refuse_extended(State* r, Session* s, Statement* x, const uint8_t* name
     """Answer a Parse, Bind or Execute with x's error; everything up to Sync is then ignored, here and by the server."""
     cdef Reply* e
     record_refusal(r, s, seq, x)
-    s.swallow = True
+    s.side = SIDE_AFTER[ERROR_BEFORE_SYNC][s.side]
     if s.probe_failed:
         # The probe's own error has already put the server into that state; nothing is outstanding before it.
         s.probe_failed = False

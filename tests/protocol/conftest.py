@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.protocol.scenarios import SCHEMA
+from tests.protocol import stage
 from tests.support.gateway import Gateway, upstream_of
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer
@@ -22,11 +22,7 @@ POLICY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def dual_database(postgres: PostgresServer) -> Iterator[str]:
-    """`items`, `arrivals` and what else the scenarios speak of; schema `closed` is closed to their role."""
-    with postgres.database("dual", *SCHEMA, owner="app_trust") as name:
-        with postgres.connect(name) as db:
-            db.execute("CREATE SCHEMA closed")
-            db.execute("CREATE TABLE closed.secrets (id int)")
+    with stage.database(postgres) as name:
         yield name
 
 
@@ -35,6 +31,9 @@ def dual_gateway(issuer: TestIssuer, postgres: PostgresServer, dual_database: st
     with SplittingProxy(postgres.port, seed=11) as pieces:
         whole = upstream_of(postgres, dual_database, user="app_trust")
         split = upstream_of(postgres, dual_database, user="app_trust", port=pieces.port)
-        connections = {"plain": whole, "beside": whole, "plain-split": split, "beside-split": split}
-        with Gateway(issuer, connections, policy=POLICY) as running:
+        bad = upstream_of(postgres, dual_database, password="env:TEST_BAD_PASSWORD")
+        connections = {
+            "plain": whole, "beside": whole, "plain-split": split, "beside-split": split, "bad-password": bad,
+        }
+        with Gateway(issuer, connections, policy=POLICY, environment={"TEST_BAD_PASSWORD": "wrong"}) as running:
             yield running

@@ -16,6 +16,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "errors": (0.0, ("hoopfast.errors",)),
     "limits": (0.0, ("hoopfast.limits",)),
     "units": (0.0, ("hoopfast.units",)),
+    "flow": (0.0, ("hoopfast.flow",)),
     "model": (0.1, ("hoopfast.model",)),
     "document": (0.1, ("hoopfast.document",)),
     "secrets": (0.1, ("hoopfast.secrets",)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable
@@ -66,13 +67,20 @@ class Heard(NamedTuple):
 class Conversation:
     """One client that reads while it writes, so that neither side can be blamed for a deadlock."""
 
-    def __init__(self, port: int, *, buffer_bytes: int = 0, timeout: float = 20.0) -> None:
+    def __init__(
+        self, port: int, *, buffer_bytes: int = 0, timeout: float = 20.0, tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._socket = socket.socket()
         if buffer_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         self._socket.connect(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket.settimeout(timeout)
+            self._socket.sendall(wire.SSL_REQUEST)
+            assert self._socket.recv(1) == b"S"
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._socket.setblocking(False)
         self._timeout = timeout
         self._buffer = bytearray()
@@ -95,18 +103,22 @@ class Conversation:
         elif writable:
             try:
                 unsent = unsent[self._socket.send(unsent):]
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                pass
             except OSError:
                 unsent = unsent[:0]
         return unsent
 
     def _receive(self) -> None:
+        """All there is: what waits inside TLS makes no descriptor readable."""
         try:
-            data = self._socket.recv(1 << 18)
-        except OSError:
-            data = b""
-        if not data:
+            while data := self._socket.recv(1 << 18):
+                self._buffer += data
             self.ended = True
-        self._buffer += data
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError:
+            self.ended = True
         at = 0
         while len(self._buffer) - at >= 5:
             size = 1 + struct.unpack_from("!I", self._buffer, at + 1)[0]
@@ -176,7 +188,8 @@ class Conversation:
 
     def _leave(self, end: End | None) -> None:
         if end is End.HALF_CLOSE:
-            self._socket.shutdown(socket.SHUT_WR)
+            # Not SSLSocket's own, which forgets the TLS session and shows ciphertext from then on.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
         elif end in {End.CLOSE, End.RESET}:
             if end is End.RESET:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -186,11 +199,11 @@ class Conversation:
 
 def hear(
     port: int, user: str, database: str, password: str, steps: Iterable[Step], *, buffer_bytes: int = 0,
-    timeout: float = 20.0,
+    tls: ssl.SSLContext | None = None, **parameters: str,
 ) -> Heard:
-    conversation = Conversation(port, buffer_bytes=buffer_bytes, timeout=timeout)
+    conversation = Conversation(port, buffer_bytes=buffer_bytes, tls=tls)
     try:
-        login = conversation.login(user, database, password, application_name="dual")
+        login = conversation.login(user, database, password, **{"application_name": "dual", **parameters})
         return Heard(login, *conversation.hold(steps))
     finally:
         conversation.close()

@@ -618,6 +618,7 @@ def test_slow_reader_holds_up_nobody_but_itself(tmp_path: Path) -> None:
         slow, quick = bench.session(), bench.session()
         slow.client.sendall(wire.query("select big"))
         expect(slow.upstream, wire.query("select big"))
+        slow.upstream.sendall(row_description(("a", 1, 1, 25, 0)))
         slow.upstream.setblocking(False)
         sent = 0
         chunk = row(b"z" * 60_000)
@@ -684,6 +685,18 @@ def test_lost_upstream_is_reported_and_the_outcome_is_unknown(tmp_path: Path) ->
         pair.client.close()
         bench.wait(lambda: bench.of_kind("closed"), "the end")
         assert chr(bench.records_of(model.KIND_OUTCOME)[0].payload[40]) == "X"
+
+
+def test_a_server_that_dies_in_a_row(tmp_path: Path) -> None:
+    with RelayBench(tmp_path) as bench:
+        pair = bench.session()
+        pair.client.sendall(wire.query("select 1"))
+        expect(pair.upstream, wire.query("select 1"))
+        half = row_description(("a", 1, 1, 25, 0)) + row(b"x" * 1000)[:-7]
+        pair.upstream.sendall(half)
+        expect(pair.client, half)
+        pair.upstream.close()
+        assert pair.client.recv(100) == b"", "neither a whole row nor a message in the place of its rest"
 
 
 def test_a_policy_change_reaches_prepared_statements(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from tests.support.wire import (
     SYNC,
     TERMINATE,
     bind,
+    close_portal,
     copy_data,
     copy_fail,
     describe_portal,
     describe_statement,
     execute,
+    function_call,
     parse,
     query,
 )
@@ -40,6 +42,8 @@ SCENARIOS = (
     Scenario("out, a row of 200 kB", (query("COPY (SELECT repeat('x', 200000)) TO STDOUT"), READY)),
     Scenario("out, error after rows", (query("COPY (SELECT 1 / (5 - id) FROM items ORDER BY id) TO STDOUT"), READY)),
     Scenario("out, extended", (run("COPY items TO STDOUT"), SYNC, READY)),
+    Scenario("out, extended, error after rows", (
+        run("COPY (SELECT 1 / (5 - id) FROM items ORDER BY id) TO STDOUT"), SYNC, READY)),
     Scenario("out, extended, described", (
         parse("COPY items TO STDOUT"), describe_statement(), bind(), describe_portal(), execute(), SYNC, READY)),
     Scenario("out, extended, in a pipeline", (
@@ -150,6 +154,15 @@ SCENARIOS = (
     Scenario("in, extended, terminate", (run(COPY_IN), FLUSH, OPEN, GOOD, TERMINATE, End.STAYS), (89,)),
     Scenario("in, extended, a parse between", (run(COPY_IN), FLUSH, OPEN, GOOD, parse("SELECT 1"), End.STAYS), (87,)),
 
+    *(
+        Scenario(f"in, extended, {kind} between", (run(COPY_IN), FLUSH, OPEN, GOOD, message, End.STAYS), (87,))
+        for kind, message in {
+            "a bind": bind(), "a describe": describe_portal(), "an execute": execute(), "a close": close_portal(),
+        }.items()
+    ),
+    Scenario("in, extended, a function call between", (
+        run(COPY_IN), FLUSH, OPEN, GOOD, function_call(177, [b"1", b"2"]), End.STAYS), (87,),
+        open_only="function calls cannot be analysed"),
     Scenario("copy messages without a copy", (
         GOOD, COPY_DONE, copy_fail("what"), query("SELECT 1"), READY), (87,)),
     Scenario("copy messages in a pipeline without a copy", (

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from tests.support.dual import READY, Scenario, Until
 from tests.support.wire import (
+    COPY_DONE,
     FLUSH,
     SYNC,
     bind,
     close_portal,
     close_statement,
+    copy_data,
+    copy_fail,
     describe_portal,
     describe_statement,
     execute,
+    function_call,
     parse,
     query,
 )
@@ -90,6 +94,11 @@ SCENARIOS = (
         parse("SELECT nothing"), FLUSH, Until("E"), query("SELECT 1"), SYNC, READY, query("SELECT 2"), READY), (65,)),
     Scenario("error and a simple query in one write", (
         run("SELECT nothing"), query("SELECT 1"), query("SELECT 2"), SYNC, READY), (65,)),
+    Scenario("every message after an error is skipped", (
+        parse("SELECT nothing"), FLUSH, Until("E"), query("SELECT 1"), parse("SELECT 1", "s"), bind(name="s"),
+        describe_portal(), describe_statement("s"), execute(), close_statement("s"), function_call(177, [b"1", b"2"]),
+        copy_data(b"x"), COPY_DONE, copy_fail("x"), FLUSH, SYNC, READY, describe_statement("s"), SYNC, READY), (63,)),
+    Scenario("terminate after an error", (parse("SELECT nothing"), FLUSH, Until("E")), (63, 85)),
     Scenario("errors each with a sync", (
         b"".join(run(sql) + SYNC for sql in ("SELECT nothing", "SELECT 1", FAILING, "SELECT 2", LATE, "SELECT 3")),
         Until("Z", 6)), (68,)),
@@ -172,6 +181,11 @@ SCENARIOS = (
         READY,
         query("ALTER TABLE t ADD b int"), READY, bind(name="s"), execute(), SYNC, READY, query("SELECT 1"), READY),
         (82,)),
+
+    Scenario("cached plan must not change result type: describe", (
+        query("CREATE TEMP TABLE t (a int)"), READY, parse("SELECT a + 0 FROM t", "s"), SYNC, READY,
+        query("ALTER TABLE t ALTER a TYPE bigint"), READY, describe_statement("s"), SYNC, READY,
+        query("SELECT 1"), READY), (82,)),
 
     # ---- describe
     Scenario("describe of a statement", (
@@ -331,6 +345,9 @@ SCENARIOS = (
         query("LISTEN a"), READY, run("NOTIFY a, 'x'"), run("NOTIFY a, 'y'"), run("SELECT 1"), SYNC, run("SELECT 2"),
         SYNC,
         Until("Z", 2)), (95,)),
+    Scenario("statement timeout in a pipeline", (
+        query("SET statement_timeout = 30"), READY, run("SELECT 1"), run("SELECT pg_sleep(10)"), run("SELECT 2"), SYNC,
+        READY, run("SELECT 3"), SYNC, READY), (99,)),
     Scenario("big rows in a pipeline with small ones", (
         whole("SELECT 1"), whole("SELECT repeat('x', 100000)"), whole("SELECT 2"), SYNC, READY), (86, 101)),
     Scenario("a thousand rows by tens", (

@@ -152,6 +152,14 @@ SCENARIOS = (
         query("COMMIT"), Until("Z", 5)), (81,), open_only=NO_CALLS),
     Scenario("function call with a bad value", (function_call(INT4PL, [b"x", b"3"]), READY), (81,), open_only=NO_CALLS),
 
+    Scenario("statement timeout", (
+        query("SET statement_timeout = 30"), READY, query("SELECT pg_sleep(10)"), READY, query("SELECT 1"), READY),
+        (99,)),
+    Scenario("idle in transaction timeout", (
+        query("SET idle_in_transaction_session_timeout = 30"), READY, query("BEGIN"), READY, Until("E"), End.STAYS),
+        (99,)),
+    Scenario("idle session timeout", (query("SET idle_session_timeout = 30"), READY, Until("E"), End.STAYS), (99,)),
+
     Scenario("wide row", (query("SELECT " + ", ".join(str(i) for i in range(600))), READY), (60,)),
     Scenario("row of 300 kB", (query("SELECT repeat('x', 300000)"), READY), (101, 106)),
     Scenario("rows of every size about 8 kB", (
@@ -186,6 +194,7 @@ SCENARIOS = (
         query("PREPARE p (int) AS SELECT label FROM items WHERE id = $1"), READY, query("EXECUTE p(3)"), READY,
         query("EXECUTE p('x')"), READY, query("DEALLOCATE p"), READY, query("EXECUTE p(3)"), READY), (79, 80),
         open_only="errors of EXECUTE are withheld"),
+    Scenario("a rule that adds results", (query("INSERT INTO ruled VALUES (1)"), READY)),
     Scenario("explain", (query("EXPLAIN (COSTS OFF) SELECT * FROM items WHERE id = 1"), READY)),
     Scenario("tables made and dropped", (
         query("CREATE TEMP TABLE t (a int)"), READY, query("INSERT INTO t VALUES (1), (2)"), READY,
