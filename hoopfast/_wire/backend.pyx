@@ -102,7 +102,7 @@ cdef void drop_to_sync(State* r, Session* s) noexcept nogil:
     if last == s.tail:
         s.swallow = True
     while s.head != s.tail and s.head != last:
-        reply_clear(reply_at(s, s.head))
+        reply_clear(s, reply_at(s, s.head))
         s.head += 1
 
 
