@@ -98,7 +98,7 @@ COUNTERS = (
     "rows", "masked_rows", "masked_cells", "journal_records", "journal_bytes", "journal_stalls", "parked",
     "cancels", "scrubbed", "contradictions", "wakeups", "transactions", "statements_total", "statements_function",
     "template_hits",
-    # What the process holds now; at rest nothing but the cached statements and the arena's usual size.
+    # What the process holds now; at rest nothing but the cached statements.
     "buffer_bytes", "arena_bytes", "held_statements", "cached_statements", "held_names", "held_plans",
 )
 HISTOGRAM_OFFSET = 64               # u64 index of the first latency bucket in the page

@@ -100,7 +100,7 @@ cdef void drop_to_sync(State* r, Session* s) noexcept nogil:
             put_outcome(r, s, e, c'K')
     s.side = SIDE_AFTER[ERROR_BEFORE_SYNC if last == s.tail else ERROR_BEHIND_SYNC][s.side]
     while s.head != s.tail and s.head != last:
-        reply_clear(reply_at(s, s.head))
+        reply_clear(s, reply_at(s, s.head))
         s.head += 1
 
 

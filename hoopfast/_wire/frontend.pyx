@@ -6,6 +6,10 @@ cdef const char* CUT_SHORT = "insufficient data left in message"
 cdef const char* BAD_FORMAT = "invalid message format"
 
 
+cdef const char* TOO_MANY_NAMES = (
+    "this session's prepared statements and portals are larger than the gateway's limit: close some, or Sync more often")
+
+
 cdef int pass_on(State* r, Session* s, uint8_t kind, Statement* x, Named* portal, uint64_t seq, const uint8_t* p,
                  size_t total) noexcept nogil:
     """A statement that is recorded (seq) and may run: its reply is awaited, its bytes go."""
@@ -60,6 +64,8 @@ cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexc
         return complain(r, s, c'P', "08P01", CUT_SHORT)
     if end - text_nul - 3 != <ssize_t>n_types * 4:
         return complain(r, s, c'P', "08P01", BAD_FORMAT)
+    if s.names_held + total > r.message_max:
+        return complain(r, s, c'P', "54000", TOO_MANY_NAMES)
     x = judge(r, s, c'P', name_nul + 1, text_nul - name_nul - 1, text_nul + 3, <size_t>n_types * 4)
     if x == NULL or not journal_ready(r, s, 2 * definition_size(r, x) + x.error_len + 1024):
         return STEP_WAIT
@@ -67,7 +73,7 @@ cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexc
     if x.action == ACTION_DENY or x.action == 0:
         count(r, C_STATEMENTS, 1)
         return refuse_extended(r, s, x, p + 5, name_nul - p - 5, seq)
-    named = named_new(p + 5, name_nul - p - 5, x)
+    named = named_new(&s.names_held, p + 5, name_nul - p - 5, x, x.text_len + x.types_len)
     e = reply_push(s, REPLY_PARSE, FOR_CLIENT, x, named)
     if named == NULL or e == NULL or names_put(&s.statements, named) < 0:
         named_release(named)
@@ -114,6 +120,8 @@ cdef int bind_formats(Named* portal, const uint8_t* p, const uint8_t* end) noexc
         portal.formats = <int16_t*>malloc(n * sizeof(int16_t))
         if portal.formats == NULL:
             return -1
+        portal.cost += n * sizeof(int16_t)
+        portal.held[0] += n * sizeof(int16_t)
         for i in range(n):
             portal.formats[i] = <int16_t>hf_be16(p + 2 * i)
     return 0
@@ -172,6 +180,8 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
     cdef int bad
     if name_nul == NULL:
         return complain(r, s, c'B', "08P01", BAD_STRING)
+    if s.names_held > r.message_max:
+        return complain(r, s, c'B', "54000", TOO_MANY_NAMES)
     prepared = names_find(&s.statements, portal_nul + 1, name_nul - portal_nul - 1)
     if prepared == NULL and name_nul == portal_nul + 1:
         # SQL cannot have made it, so there is nothing to judge.
@@ -189,7 +199,7 @@ cdef int front_bind(State* r, Session* s, const uint8_t* p, size_t total) noexce
     if x.action != ACTION_ALLOW:
         count(r, C_STATEMENTS, 1)
         return refuse_extended(r, s, x, <const uint8_t*>"hoopfast_refused", 16, seq)
-    portal = named_new(p + 5, portal_nul - p - 5, x)
+    portal = named_new(&s.names_held, p + 5, portal_nul - p - 5, x, 0)
     if portal != NULL and context_masked(x.ctx):
         bad = bind_formats(portal, name_nul + 1, end)
         if bad:
@@ -286,7 +296,7 @@ cdef int front_execute(State* r, Session* s, const uint8_t* p, size_t total) noe
     if portal != NULL:
         portal.refs += 1
     else:
-        portal = named_new(p + 5, nul - p - 5, x)
+        portal = named_new(&s.names_held, p + 5, nul - p - 5, x, 0)
     if portal == NULL or (x.flags & FLAG_TOUCHED and context_masked(x.ctx) and describe_first(r, s, portal) < 0):
         named_release(portal)
         end_session(r, s, "53200", "the gateway is out of memory", "protocol")

@@ -89,7 +89,7 @@ cdef void batch_end(State* r) noexcept nogil:
     r.counters[C_JOURNAL_RECORDS] = r.journal.records
     r.counters[C_JOURNAL_BYTES] = r.journal.bytes
     r.counters[C_BUFFER_BYTES] = BUFFER_BYTES
-    r.counters[C_ARENA_BYTES] = r.arena_room
+    r.counters[C_ARENA_BYTES] = r.arena_room - ARENA_BYTES
     r.counters[C_HELD_STATEMENTS] = HELD_STATEMENTS
     r.counters[C_CACHED_STATEMENTS] = r.cache.count
     r.counters[C_HELD_NAMES] = HELD_NAMES

@@ -17,6 +17,8 @@ cdef struct Named:              # a prepared statement or a portal
     Named* shadow               # what a tentative entry hides until the server has accepted it
     uint32_t refs
     uint32_t hash
+    size_t* held                # its session's account of what names cost, and this one's part of it
+    size_t cost
     bint registered
     uint8_t state               # NAME_...
     bint describe_sent          # a Describe is under way: its answer comes before any row
@@ -123,6 +125,8 @@ cdef struct Session:
     bint upstream_fatal         # the server said FATAL: the end of its leg needs no explanation
     Names statements
     Names portals
+    size_t names_held           # bytes of all names that live: settled ones, and those under way
+    size_t awaited              # bytes of simple queries that are not answered yet
     uint64_t seq
     bint started                # the session's own record is in the journal; nothing moves before
     Buffer start_record
@@ -131,8 +135,8 @@ cdef struct Session:
 
 # ---------------------------------------------------------------- names
 
-cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept nogil:
-    """One reference; the statement gets another."""
+cdef Named* named_new(size_t* held, const uint8_t* name, size_t n, Statement* stmt, size_t cost) noexcept nogil:
+    """One reference; the statement gets another. `cost`: bytes beside its own that it keeps alive, for `held`."""
     global HELD_NAMES
     cdef Named* x
     if n > NAME_MAX:
@@ -141,6 +145,9 @@ cdef Named* named_new(const uint8_t* name, size_t n, Statement* stmt) noexcept n
     if x == NULL:
         return NULL
     HELD_NAMES += 1
+    x.held = held
+    x.cost = sizeof(Named) + n + cost
+    held[0] += x.cost
     x.refs = 1
     x.stmt = stmt
     if stmt != NULL:
@@ -163,6 +170,7 @@ cdef void named_release(Named* x) noexcept nogil:
         statement_release(x.stmt)
         plan_release(x.plan)
         named_release(x.prepared)
+        x.held[0] -= x.cost
         free(x.formats)
         free(x)
         HELD_NAMES -= 1
@@ -375,11 +383,15 @@ cdef Reply* reply_push(Session* s, uint8_t kind, uint8_t whom, Statement* stmt, 
     e.named = named
     if named != NULL:
         named.refs += 1
+    if kind == REPLY_QUERY:
+        s.awaited += stmt.text_len
     s.tail += 1
     return e
 
 
-cdef void reply_clear(Reply* e) noexcept nogil:
+cdef void reply_clear(Session* s, Reply* e) noexcept nogil:
+    if e.kind == REPLY_QUERY:
+        s.awaited -= e.stmt.text_len
     statement_release(e.stmt)
     named_release(e.named)
     plan_release(e.plan)
@@ -392,7 +404,7 @@ cdef void reply_clear(Reply* e) noexcept nogil:
 
 cdef void reply_pop(Session* s) noexcept nogil:
     HF_ASSERT(s.head != s.tail)
-    reply_clear(reply_at(s, s.head))
+    reply_clear(s, reply_at(s, s.head))
     s.head += 1
     while s.head != s.tail and reply_at(s, s.head).kind >= REPLY_COPY_SYNC:
         s.head += 1

@@ -173,11 +173,12 @@ cdef bint paused(State* r, Session* s, Leg* leg) noexcept nogil:
     """Whether this leg may not be read now. Each direction stands for itself, or two full pipes would deadlock.
 
     A client that sends and never reads is held when the answers that it has not taken are too many to remember: five bytes
-    of a Sync cost us a whole entry."""
+    of a Sync cost us a whole entry, a query its text."""
     if s.closing:
         return True
     if leg.is_client:
-        return s.parked or s.journal_wait or s.cancel_pause or buffer_used(&s.upstream.out) > 0 or replies(s) >= REPLIES_MAX
+        return (s.parked or s.journal_wait or s.cancel_pause or buffer_used(&s.upstream.out) > 0
+                or replies(s) >= REPLIES_MAX or s.awaited > r.message_max // 4)
     return buffer_used(&s.client.out) > 0
 
 

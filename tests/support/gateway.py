@@ -272,7 +272,11 @@ class Gateway:
         with self.admin() as api:
             listed = api.get("/workers")
         if listed.status_code == 200:
-            return [psutil.Process(item["pid"]) for item in listed.json()["workers"]]
+            found = []
+            for item in listed.json()["workers"]:
+                with contextlib.suppress(psutil.NoSuchProcess):     # killed, and not replaced yet
+                    found.append(psutil.Process(item["pid"]))
+            return found
         return [p for p in self.processes()[1:] if "worker" in " ".join(p.cmdline()) or _is_worker(p)]
 
     def descriptors(self) -> dict[int, int]:

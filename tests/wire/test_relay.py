@@ -839,3 +839,55 @@ def test_a_client_that_never_reads_is_held(tmp_path: Path) -> None:
         sender.join(10)
         assert not taken.is_alive()
         assert not sender.is_alive()
+
+
+def test_prepared_statements_have_a_limit(tmp_path: Path) -> None:
+    """Their texts are kept as long as they may be bound; a session that makes no end of them is told to stop."""
+    with RelayBench(tmp_path, message_max=1 << 20) as bench:
+        pair = bench.session()
+        filler = "x" * 100_000
+        for number in range(10):
+            message = wire.parse(f"select {number} /* {filler} */", f"s{number}") + wire.SYNC
+            pair.client.sendall(message)
+            expect(pair.upstream, message)
+            pair.upstream.sendall(PARSED + READY)
+            expect(pair.client, PARSED + READY)
+        pair.client.sendall(wire.parse(f"select 11 /* {filler} */", "s11") + wire.SYNC)
+        read_frames(pair.upstream, until="S")
+        pair.upstream.sendall(error("42601", "syntax error") + READY)
+        refused = read_frames(pair.client, until="Z")
+        assert [wire.error_fields(item.body)["C"] for item in refused if item.kind == "E"] == ["54000"]
+        # Room for another one as soon as one is closed.
+        closing = wire.close_statement("s3") + wire.SYNC
+        pair.client.sendall(closing)
+        expect(pair.upstream, closing)
+        pair.upstream.sendall(CLOSED + READY)
+        expect(pair.client, CLOSED + READY)
+        message = wire.parse(f"select 11 /* {filler} */", "s11") + wire.SYNC
+        pair.client.sendall(message)
+        expect(pair.upstream, message)
+
+
+def test_large_queries_that_nobody_waits_for_are_held(tmp_path: Path) -> None:
+    """Their texts are kept until they are answered: a quarter of the largest message, and the one that exceeds it."""
+    queries = [wire.query(f"select {number} /* {'x' * 100_000} */") for number in range(14)]
+    with RelayBench(tmp_path, message_max=1 << 20) as bench:
+        pair = bench.session()
+        sender = threading.Thread(target=pair.client.sendall, args=(b"".join(queries),), daemon=True)
+        sender.start()
+        for each in queries[:3]:
+            expect(pair.upstream, each)
+        # What had come together with them may follow: a receive buffer has room for two more.
+        early = b""
+        while select.select([pair.upstream], [], [], 0.3)[0]:
+            early += pair.upstream.recv(65536)
+        assert len(early) <= 2 * len(queries[0])
+        pair.upstream.sendall((complete("SELECT 1") + READY) * 3)
+        for each in queries[3:]:
+            if len(early) < len(each):
+                early += read_exactly(pair.upstream, len(each) - len(early))
+            assert early[: len(each)] == each
+            early = early[len(each):]
+            pair.upstream.sendall(complete("SELECT 1") + READY)
+        sender.join(10)
+        assert not sender.is_alive()
