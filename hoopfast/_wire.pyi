@@ -10,7 +10,8 @@ COUNTER_COUNT: int
 class TlsContext:
     """An OpenSSL SSL_CTX. Raises ValueError (with OpenSSL's reason) on bad files.
 
-    `verify`: "none" | "ca" | "full" ("full" checks the peer's name, given to TlsConnection).
+    `verify`: "none" | "ca" | "full" ("full" checks the peer's name, given to TlsConnection). A server asks its client for
+    a certificate unless it is "none", and with `insist` takes none without.
     """
 
     def __init__(
@@ -21,6 +22,7 @@ class TlsContext:
         key: str | None = None,
         ca: str | None = None,
         verify: Literal["none", "ca", "full"] = "none",
+        insist: bool = False,
         minimum: Literal["1.2", "1.3"] = "1.2",
         alpn: bytes = b"postgresql",
     ) -> None: ...
@@ -29,12 +31,14 @@ class TlsConnection:
     """One TLS session on a non-blocking descriptor. After `Relay.adopt` it belongs to the relay: do not touch it."""
 
     def __init__(self, context: TlsContext, fd: int, hostname: str | None = None) -> None: ...
-    def handshake(self) -> Literal["done", "read", "write"]: ...      # raises ConnectionError with OpenSSL's reason
-    def read(self, n: int) -> bytes | Literal["read", "write"]: ...    # b"" at end of stream
-    def write(self, data: bytes) -> int | Literal["read", "write"]: ...
+    # "again" here and below: much was read without a result, so let others have their turn and call again
+    def handshake(self) -> Literal["done", "read", "write", "again"]: ...  # raises ConnectionError with OpenSSL's reason
+    def read(self, n: int) -> bytes | Literal["read", "write", "again"]: ...  # b"" at end of stream
+    def write(self, data: bytes) -> int | Literal["read", "write", "again"]: ...
     def pending(self) -> int: ...
     def shutdown(self) -> None: ...
     def version(self) -> str: ...
+    def server_name(self) -> str: ...                                  # SNI, "" if none
     def alpn(self) -> bytes: ...
     def peer_certificate(self) -> bytes: ...                           # DER, b"" if none
 
@@ -51,8 +55,8 @@ class Segment:
 #   ("probe", session, serial, frames)      backend frames that answered Relay.probe, ReadyForQuery left out
 #   ("cancel", session)                     Relay.cancel found a statement in flight; call cancel_done afterwards
 #   ("catalog", session)                    a FLAG_CATALOG statement completed
-#   ("closed", session, reason)             descriptors are closed, the slot is free; reason "client" | "upstream" |
-#                                           "killed" | "protocol" | "contradiction" | "timeout" | "journal" | "stopped"
+#   ("closed", session, reason)             descriptors are closed, the slot is free; reason "client" | "client_cut" | "upstream" |
+#                                           "upstream_cut" (TLS without its close) | "killed" | "protocol" | "contradiction" | "timeout" | "journal" | "stopped"
 #   ("withdrawn", session, serial)          the client went away while its verdict was pending
 #   ("segment",)                            call add_segment: fewer than two are waiting
 #   ("sealed", path)                        the relay has left this segment for good

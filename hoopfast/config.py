@@ -32,6 +32,8 @@ class ServerTls(Section, frozen=True, kw_only=True):
     cert: Text                                      # PEM, with the chain
     key: Text                                       # PEM, not encrypted
     client_ca: str = ""                             # ask for client certificates and check them against this
+    client_cert: Literal["require", "optional"] = "require"     # with client_ca: whether one may come without
+    min_version: Literal["1.2", "1.3"] = "1.2"
 
 
 class Listen(Section, frozen=True, kw_only=True):
@@ -82,6 +84,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     ca: str = ""
     cert: str = ""
     key: str = ""
+    channel_binding: Literal["disable", "prefer", "require"] = "prefer"     # SCRAM bound to the server's certificate
     connect_timeout: Seconds = limits.UPSTREAM_CONNECT_TIMEOUT_S
 
 
@@ -177,6 +180,16 @@ def result_bytes(text: str) -> int:
     return words[text] if text in words else size_bytes(text)
 
 
+def tls_files(config: Config) -> Iterator[str]:
+    """Every file with a certificate, key or authority for PostgreSQL's protocol or the admin API."""
+    for pair in (config.listen.tls, config.admin.tls):
+        if pair is not None:
+            yield from filter(None, (pair.cert, pair.key, pair.client_ca))
+    for connection in config.connections.values():
+        target = connection.upstream
+        yield from filter(None, (target.ca, target.cert, target.key))
+
+
 def secret_references(config: Config) -> Iterator[tuple[str, str]]:
     """(path, reference) of every secret the configuration refers to."""
     found = [(f"$.identity[{i}].client_secret", issuer.client_secret) for i, issuer in enumerate(config.identity)]
@@ -250,6 +263,8 @@ def _check_tls(base: Path, tls: ServerTls, path: str, report: document.Report) -
         checks.check_pair(base, tls.cert, tls.key, path, report)
     if tls.client_ca:
         checks.certificates(base, tls.client_ca, f"{path}.client_ca", report)
+    elif tls.client_cert == "optional":
+        report.add(f"{path}.client_cert", "is of no use without `client_ca`: nobody is asked for a certificate")
 
 
 def _check_listen(listen: Listen, path: str, report: document.Report) -> None:
@@ -325,6 +340,9 @@ def _check_upstream(base: Path, upstream: Upstream, path: str, report: document.
         if upstream.tls not in {"verify-ca", "verify-full"} and not report.touches(f"{path}.tls"):
             report.add(f"{path}.ca", f"is not looked at with tls: {upstream.tls}; use verify-full (or verify-ca)")
         checks.certificates(base, upstream.ca, f"{path}.ca", report)
+    if upstream.channel_binding == "require" and upstream.tls in {"disable", "prefer"}:
+        report.add(f"{path}.channel_binding", f"`require` needs TLS for certain, which tls: {upstream.tls} does not "
+                   "give; use verify-full (or require)")
     if bool(upstream.cert) != bool(upstream.key):
         if not report.touches(f"{path}.cert") and not report.touches(f"{path}.key"):
             report.add(path, "`cert` and `key` are only useful together")

@@ -206,6 +206,19 @@ def test_tls_off_loopback(tmp_path: Path, certificates: Certificates) -> None:
     assert list(faults(tmp_path, changed("listen", to={"address": "*:6432"}))) == ["$.listen.address"]
     assert list(faults(tmp_path, changed("listen", to={"address": "*:6432", "tls": None}))) == ["$.listen.address"]
     assert list(faults(tmp_path, changed("listen", to={"address": "unix:/run/x", "tls": tls}))) == ["$.listen.tls"]
+    load(tmp_path, changed("listen", to={"tls": tls | {"client_cert": "optional", "min_version": "1.3"}}))
+    del tls["client_ca"]
+    idle = faults(tmp_path, changed("listen", to={"tls": tls | {"client_cert": "optional"}}))
+    assert list(idle) == ["$.listen.tls.client_cert"]
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-full"])
+def test_channel_binding_needs_tls_for_certain(tmp_path: Path, mode: str) -> None:
+    data = changed("connections", "orders", "upstream", to=UPSTREAM | {"tls": mode, "channel_binding": "require"})
+    if mode in {"disable", "prefer"}:
+        assert list(faults(tmp_path, data)) == ["$.connections.orders.upstream.channel_binding"]
+    else:
+        load(tmp_path, data)
 
 
 def test_keys_that_do_not_fit(tmp_path: Path, certificates: Certificates) -> None:

@@ -64,6 +64,7 @@ cdef struct Leg:
     bint is_client
     bint readable               # edge-triggered: there may be bytes in the kernel (or in OpenSSL)
     bint ended                  # nothing more will come
+    bint cut                    # ... and TLS was not closed as it should be: bytes may have been lost on the way
     bint hung                   # RDHUP seen: read until end of file
     bint broken                 # the descriptor failed: nothing more can be sent
     bint want_write             # unsent bytes wait for the descriptor
@@ -444,7 +445,7 @@ cdef void replies_shrink(Session* s) noexcept nogil:
 cdef ssize_t leg_recv(Leg* leg, uint8_t* to, size_t room) noexcept nogil:
     """Bytes received; 0: nothing now; -1: the leg has ended."""
     cdef ssize_t n, total = 0
-    cdef int e, r
+    cdef int e, r, records = 0
     if leg.ssl == NULL:
         while True:
             n = c_recv(leg.fd, to, room, MSG_DONTWAIT)
@@ -459,20 +460,24 @@ cdef ssize_t leg_recv(Leg* leg, uint8_t* to, size_t room) noexcept nogil:
                 leg.readable = False
                 return 0
             return -1
-    while <size_t>total < room:
+    # By records as well as by bytes: what is left after that makes the session ready again.
+    while <size_t>total < room and records < TLS_RECORDS_MAX:
+        records += 1
         ERR_clear_error()
+        hf_tls_allow(leg.ssl, TLS_BUDGET)
         r = SSL_read(leg.ssl, to + total, <int>(room - total if room - total < 1 << 30 else 1 << 30))
         if r > 0:
             total += r
             continue
         e = SSL_get_error(leg.ssl, r)
         if e == SSL_ERROR_WANT_READ:
-            leg.readable = False
+            leg.readable = not hf_tls_was_empty(leg.ssl)
             return total
         if e == SSL_ERROR_WANT_WRITE:
             leg.want_write = True
             return total
         ERR_clear_error()
+        leg.cut = leg.cut or e != SSL_ERROR_ZERO_RETURN
         if total:
             return total                # the end is met again by the next call
         return -1

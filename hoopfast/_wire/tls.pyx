@@ -10,8 +10,9 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_FILETYPE_PEM, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE
         SSL_ERROR_ZERO_RETURN, SSL_ERROR_SYSCALL, SSL_ERROR_SSL, TLS1_2_VERSION, TLS1_3_VERSION
         SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS
+        SSL_VERIFY_FAIL_IF_NO_PEER_CERT, TLSEXT_NAMETYPE_host_name
         SSL_TLSEXT_ERR_OK, SSL_TLSEXT_ERR_ALERT_FATAL, X509_V_OK, SSL_SENT_SHUTDOWN, SSL_RECEIVED_SHUTDOWN
-    long SSL_OP_NO_TICKET, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION, SSL_OP_IGNORE_UNEXPECTED_EOF
+    long SSL_OP_NO_TICKET, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION
     const SSL_METHOD* TLS_server_method()
     const SSL_METHOD* TLS_client_method()
     SSL_CTX* SSL_CTX_new(const SSL_METHOD* m)
@@ -22,6 +23,8 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_check_private_key(SSL_CTX* c)
     int SSL_CTX_load_verify_locations(SSL_CTX* c, const char* f, const char* d)
     int SSL_CTX_set_default_verify_paths(SSL_CTX* c)
+    void* SSL_load_client_CA_file(const char* f)
+    void SSL_CTX_set_client_CA_list(SSL_CTX* c, void* names)
     void SSL_CTX_set_verify(SSL_CTX* c, int mode, void* cb)
     int SSL_CTX_set_min_proto_version(SSL_CTX* c, int v)
     uint64_t SSL_CTX_set_options(SSL_CTX* c, uint64_t o)
@@ -33,7 +36,6 @@ cdef extern from "<openssl/ssl.h>" nogil:
     void SSL_CTX_set_alpn_select_cb(SSL_CTX* c, int (*cb)(SSL*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*) noexcept nogil, void* arg)
     SSL* SSL_new(SSL_CTX* c)
     void SSL_free(SSL* s)
-    int SSL_set_fd(SSL* s, int fd)
     void SSL_set_accept_state(SSL* s)
     void SSL_set_connect_state(SSL* s)
     int SSL_do_handshake(SSL* s)
@@ -45,6 +47,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_get_error(const SSL* s, int r)
     long SSL_get_verify_result(const SSL* s)
     const char* SSL_get_version(const SSL* s)
+    const char* SSL_get_servername(const SSL* s, int kind)
     void SSL_get0_alpn_selected(const SSL* s, const unsigned char** p, unsigned int* n)
     X509* SSL_get1_peer_certificate(const SSL* s)
     int SSL_set_tlsext_host_name(SSL* s, const char* name)
@@ -62,6 +65,11 @@ cdef extern from "<openssl/err.h>" nogil:
     void ERR_clear_error()
     void ERR_error_string_n(unsigned long e, char* buf, size_t n)
     const char* ERR_reason_error_string(unsigned long e)
+
+cdef extern from "tls_io.h" nogil:
+    int hf_tls_attach(SSL* s, int fd)
+    void hf_tls_allow(SSL* s, long budget)
+    bint hf_tls_was_empty(SSL* s)
 
 
 cdef str _tls_reason():
@@ -98,10 +106,12 @@ cdef class TlsContext:
     def __cinit__(self):
         self.ctx = NULL
 
-    def __init__(self, *, bint server, certificate=None, key=None, ca=None, str verify="none", str minimum="1.2",
-                 bytes alpn=b"postgresql"):
+    def __init__(self, *, bint server, certificate=None, key=None, ca=None, str verify="none", bint insist=False,
+                 str minimum="1.2", bytes alpn=b"postgresql"):
         if verify not in ("none", "ca", "full"):
             raise ValueError(f"verify is none, ca or full, not {verify!r}")
+        if insist and verify == "none":
+            raise ValueError("a certificate that is insisted on must be verified")
         ERR_clear_error()
         self.server = server
         self.verify = verify
@@ -109,21 +119,21 @@ cdef class TlsContext:
         if self.ctx == NULL:
             raise ValueError(f"TLS: {_tls_reason()}")
         SSL_CTX_set_min_proto_version(self.ctx, TLS1_3_VERSION if minimum == "1.3" else TLS1_2_VERSION)
-        SSL_CTX_set_options(self.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION
-                            | SSL_OP_IGNORE_UNEXPECTED_EOF)
+        SSL_CTX_set_options(self.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION)
         SSL_CTX_set_mode(self.ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                          | SSL_MODE_RELEASE_BUFFERS)
         SSL_CTX_set_read_ahead(self.ctx, 1)
         SSL_CTX_set_max_send_fragment(self.ctx, TLS_RECORD_MAX)
         SSL_CTX_set_num_tickets(self.ctx, 0)
-        self._load_files(certificate, key, ca)
+        self._load_files(certificate, key, ca, insist)
         if server:
             SSL_CTX_set_alpn_select_cb(self.ctx, _tls_select_alpn, NULL)
         elif alpn:
             wire = bytes([len(alpn)]) + alpn
             SSL_CTX_set_alpn_protos(self.ctx, wire, len(wire))
 
-    cdef _load_files(self, certificate, key, ca):
+    cdef _load_files(self, certificate, key, ca, bint insist):
+        cdef int mode = SSL_VERIFY_NONE
         if certificate:
             if SSL_CTX_use_certificate_chain_file(self.ctx, str(certificate).encode()) != 1:
                 raise ValueError(f"TLS certificate {certificate}: {_tls_reason()}")
@@ -134,9 +144,14 @@ cdef class TlsContext:
         if ca:
             if SSL_CTX_load_verify_locations(self.ctx, str(ca).encode(), NULL) != 1:
                 raise ValueError(f"TLS CA file {ca}: {_tls_reason()}")
+            if self.server:
+                # Clients choose among several certificates by the names of those who may have issued it.
+                SSL_CTX_set_client_CA_list(self.ctx, SSL_load_client_CA_file(str(ca).encode()))
         elif self.verify != "none":
             SSL_CTX_set_default_verify_paths(self.ctx)
-        SSL_CTX_set_verify(self.ctx, SSL_VERIFY_NONE if self.verify == "none" else SSL_VERIFY_PEER, NULL)
+        if self.verify != "none":
+            mode = SSL_VERIFY_PEER | (SSL_VERIFY_FAIL_IF_NO_PEER_CERT if insist else 0)
+        SSL_CTX_set_verify(self.ctx, mode, NULL)
 
     def __dealloc__(self):
         if self.ctx != NULL:
@@ -155,7 +170,7 @@ cdef class TlsConnection:
     def __init__(self, TlsContext context, int fd, hostname=None):
         self.context = context
         self.ssl = SSL_new(context.ctx)
-        if self.ssl == NULL or SSL_set_fd(self.ssl, fd) != 1:
+        if self.ssl == NULL or hf_tls_attach(self.ssl, fd) != 1:
             raise ConnectionError(f"TLS: {_tls_reason()}")
         if context.server:
             SSL_set_accept_state(self.ssl)
@@ -189,6 +204,7 @@ cdef class TlsConnection:
         cdef int r
         with nogil:
             ERR_clear_error()
+            hf_tls_allow(self.ssl, TLS_BUDGET)
             r = SSL_do_handshake(self.ssl)
         if r == 1:
             return "done"
@@ -198,7 +214,7 @@ cdef class TlsConnection:
         cdef int e = SSL_get_error(self.ssl, r)
         cdef long verdict
         if e == SSL_ERROR_WANT_READ:
-            return "read"
+            return "read" if hf_tls_was_empty(self.ssl) else "again"
         if e == SSL_ERROR_WANT_WRITE:
             return "write"
         verdict = SSL_get_verify_result(self.ssl)
@@ -216,6 +232,7 @@ cdef class TlsConnection:
         cdef int r
         with nogil:
             ERR_clear_error()
+            hf_tls_allow(self.ssl, TLS_BUDGET)
             r = SSL_read(self.ssl, p, n)
         if r > 0:
             return bytes(out[:r])
@@ -249,6 +266,11 @@ cdef class TlsConnection:
     def version(self):
         self._live()
         return (<bytes>SSL_get_version(self.ssl)).decode()
+
+    def server_name(self):
+        self._live()
+        cdef const char* name = SSL_get_servername(self.ssl, TLSEXT_NAMETYPE_host_name)
+        return (<bytes>name).decode("ascii", "backslashreplace") if name != NULL else ""
 
     def alpn(self):
         self._live()

@@ -257,18 +257,30 @@ cdef void pump(State* r, Session* s, Leg* leg) noexcept nogil:
             return
         if got == 0:
             return
-        budget -= got
+        budget -= got if got > RECEIVE_COST_MIN else RECEIVE_COST_MIN
         count(r, C_CLIENT_IN if leg.is_client else C_UPSTREAM_IN, got)
         if leg.is_client:
             s.last_active_ns = r.now_ns
     ready(r, s)
 
 
+cdef const char* client_end(const Session* s) noexcept nogil:
+    """Why a session ends whose client has gone. A C string has no conditional expression in Cython."""
+    if s.client.cut and s.side != SIDE_GONE:
+        return "client_cut"
+    return "client"
+
+
+cdef const char* upstream_end(const Session* s) noexcept nogil:
+    if s.upstream.cut:
+        return "upstream_cut"
+    return "upstream"
+
+
 cdef void ended(State* r, Session* s) noexcept nogil:
     """End of file or a broken leg."""
-    cdef int said
     if s.client.broken:
-        session_close(r, s, "client")
+        session_close(r, s, client_end(s))
         return
     if s.upstream.broken and not s.upstream.ended and not s.upstream.readable:
         s.upstream.ended = True
@@ -276,23 +288,23 @@ cdef void ended(State* r, Session* s) noexcept nogil:
         if s.doom != NULL and not s.upstream_fatal:
             doomed(r, s)
         if s.side != SIDE_GONE and not s.upstream_fatal and not s.client.ended and not buffer_used(&s.upstream.pending):
-            end_session(r, s, "08006", "the database server closed the connection", "upstream")
-        session_close(r, s, "client" if s.side == SIDE_GONE or s.client.ended else "upstream")
+            end_session(r, s, "08006", "the database server closed the connection", upstream_end(s))
+        if s.side == SIDE_GONE or s.client.ended:
+            session_close(r, s, client_end(s))
+        else:
+            session_close(r, s, upstream_end(s))
         return
     if s.client.ended and not s.upstream.shut and not buffer_used(&s.upstream.out):
         if s.parked or s.probing or s.journal_wait:
-            session_close(r, s, "client")
+            session_close(r, s, client_end(s))
             return
         # As without a gateway: the server finishes what it has, then finds the end of file itself.
         s.upstream.shut = True
-        if s.upstream.ssl == NULL:
-            c_shutdown(s.upstream.fd, SHUT_WR)
-            return
-        ERR_clear_error()
-        said = SSL_shutdown(s.upstream.ssl)
-        ERR_clear_error()
-        if said < 0:
-            session_close(r, s, "client")
+        if s.upstream.ssl != NULL:
+            ERR_clear_error()
+            SSL_shutdown(s.upstream.ssl)        # only half of TLS closes by this: answers still come
+            ERR_clear_error()
+        c_shutdown(s.upstream.fd, SHUT_WR)
 
 
 cdef bint start(State* r, Session* s) noexcept nogil:

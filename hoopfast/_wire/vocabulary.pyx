@@ -161,6 +161,9 @@ cdef enum:                      # sizes of the relay's own working memory, bytes
     ARENA_BYTES = 262144
     TURN_BUDGET = 524288        # per session, direction and turn
     TLS_RECORD_MAX = 8192       # libpq's asynchronous readers stall on larger ones
+    TLS_RECORDS_MAX = 128       # taken in one go: a record may hold a single byte
+    TLS_BUDGET = 32768          # bytes that may be read for one record with data, before others have their turn
+    RECEIVE_COST_MIN = 2048     # of the turn's budget, or a peer that trickles would have the turn for itself
     IOV_MAX_OURS = 64
 
 BUILD = HF_BUILD.decode()

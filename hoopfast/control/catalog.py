@@ -105,7 +105,8 @@ async def connect(upstream: configuration.Upstream, password: str) -> Reader:
     """A connection for catalog queries, with the TLS settings of the configuration."""
     options: dict[str, Any] = {
         "host": upstream.host, "port": upstream.port, "dbname": upstream.database, "user": upstream.user,
-        "sslmode": upstream.tls, "connect_timeout": max(2, int(upstream.connect_timeout)),
+        "sslmode": upstream.tls, "channel_binding": upstream.channel_binding,
+        "connect_timeout": max(2, int(upstream.connect_timeout)),
         "application_name": "hoopfast catalog", "client_encoding": "UTF8", "gssencmode": "disable",
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c search_path=pg_catalog",
     }

@@ -82,6 +82,13 @@ class Channel:
             if self._fd == fd:
                 remove(fd)
 
+    async def _turn(self, want: Literal["read", "write", "again"]) -> None:
+        """Until TLS can go on: when the socket is ready, or when everybody else has had their turn."""
+        if want == "again":
+            await asyncio.sleep(0)
+        else:
+            await self._ready(want)
+
     async def connect(self, address: object) -> None:
         """Connect the socket. OSError with the system's reason; TimeoutError at the deadline."""
         while True:
@@ -122,7 +129,7 @@ class Channel:
                     raise PeerGone(str(failure)) from None
                 if isinstance(got, bytes):
                     return got
-                await self._ready("read" if got == "read" else "write")
+                await self._turn(got)
                 continue
             try:
                 return self._sock.recv(limit)
@@ -183,7 +190,7 @@ class Channel:
                 if isinstance(done, int):
                     rest = rest[done:]
                 else:
-                    await self._ready("read" if done == "read" else "write")
+                    await self._turn(done)
                 continue
             try:
                 rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL):]
@@ -204,7 +211,7 @@ class Channel:
                 state = connection.handshake()
                 if state == "done":
                     break
-                await self._ready("read" if state == "read" else "write")
+                await self._turn(state)
         except (ConnectionError, ValueError) as failure:
             raise TlsFailed(str(failure)) from None
         self.tls = connection

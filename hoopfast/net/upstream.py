@@ -235,6 +235,9 @@ async def _authenticate(
 ) -> None:
     """Answer one Authentication request, up to and including the AuthenticationOk."""
     code, rest = messages.parse_authentication(body)
+    if target.channel_binding == "require" and code != messages.AUTH_SASL:
+        # Before anything secret is sent: somebody in between could have asked for the password itself.
+        raise _rejected(target, "channel_binding: require wants SCRAM, and the server asks for something else")
     if code == messages.AUTH_OK:
         return
     if code not in (messages.AUTH_CLEARTEXT, messages.AUTH_MD5, messages.AUTH_SASL):
@@ -263,8 +266,12 @@ async def _authentication(channel: Channel, target: config.Upstream) -> tuple[in
 
 async def _scram(channel: Channel, target: config.Upstream, secret: str, offer: bytes) -> None:
     mechanisms = offer.split(b"\x00")
-    binding = scram.end_point(channel.tls.peer_certificate()) if channel.tls is not None else b""
+    wanted = channel.tls is not None and target.channel_binding != "disable"
+    binding = scram.end_point(channel.tls.peer_certificate()) if wanted and channel.tls is not None else b""
     plus = bool(binding) and scram.MECHANISM_PLUS.encode() in mechanisms
+    if target.channel_binding == "require" and not plus:
+        why = "the server does not offer it" if binding else "the server's certificate has none"
+        raise _rejected(target, f"channel_binding: require, and {why}")
     if not plus and scram.MECHANISM.encode() not in mechanisms:
         raise _rejected(target, "it offers no SASL mechanism that the gateway has")
     nonce = base64.b64encode(secrets.token_bytes(18)).decode()

@@ -249,6 +249,8 @@ class Gateway:
         logging.getLogger().setLevel(accepted.config.log_level.upper())
         # The policy goes ahead of the catalogs that are read for it; workers drop those of any other version.
         self.pool.broadcast(self.reloader.update())
+        if accepted.config.admin.tls is not None and len(self._servers) > 1:
+            self._servers[1].renew(accepted.config.admin.tls)
         self.catalogs.reload(accepted.config, accepted.version, _masked(accepted))
 
     def _decide(self, session: int, decision: model.Decision) -> None:

@@ -26,7 +26,7 @@ SETTLE_S = 0.1
 SETTLE_TRIES = 20
 POLICY_MAX_BYTES = 4 * 1024 * 1024
 # What the sockets, processes and stores were made of.
-NEEDS_RESTART = ("listen", "admin.address", "admin.tls", "state_dir", "store", "audit")
+NEEDS_RESTART = ("listen.address", "listen.workers", "admin.address", "state_dir", "store", "audit")
 
 
 class Accepted(Frozen, frozen=True):
@@ -39,6 +39,7 @@ class Accepted(Frozen, frozen=True):
     text: str
     digest: str
     at: float
+    tls_files: tuple[tuple[int, ...], ...] = ()     # their signatures: renewed certificates are a change too
 
 
 class PolicyStore(Protocol):
@@ -129,7 +130,8 @@ class Reloader:
     async def _swap(self, trail: Trail, by: str) -> Accepted:
         config = await asyncio.to_thread(self._load, self.path)
         new = await self._read_settled(config)
-        if new.config == self.current.config and new.digest == self.current.digest:
+        now = self.current
+        if (new.config, new.digest, new.tls_files) == (now.config, now.digest, now.tls_files):
             self.problems = []
             log.info("nothing to reload: version %d stays in force", self.current.version)
             return self.current
@@ -180,7 +182,8 @@ class Reloader:
         snapshot = self._compile(config, policy, version, self._mask_key)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return Accepted(
-            version=version, config=config, policy=policy, snapshot=snapshot, text=text, digest=digest, at=self._clock()
+            version=version, config=config, policy=policy, snapshot=snapshot, text=text, digest=digest,
+            at=self._clock(), tls_files=tuple(signature(Path(name)) for name in configuration.tls_files(config)),
         )
 
     async def _remember(self, new: Accepted) -> None:

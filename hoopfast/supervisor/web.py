@@ -35,6 +35,7 @@ REQUEST_S = 15.0                    # from its first byte (or the connection) to
 HEADERS_MAX_BYTES = 64 * 1024       # a token with many groups has more than 10 kB
 SHUTDOWN_S = 2
 KEEPALIVE_S = 30
+CLIENT_CERT = {"require": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL}
 
 
 class _Server(uvicorn.Server):
@@ -112,10 +113,23 @@ class WebServer:
             h11_max_incomplete_event_size=HEADERS_MAX_BYTES, timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S, **(_tls_options(tls) if tls else {}),
         )
+        config.load()
+        if tls is not None and config.ssl is not None and tls.min_version == "1.3":
+            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
         self._server = _Server(config)
         self._sockets = list(sockets)
         self._files = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
         self._task: asyncio.Task[None] | None = None
+
+    def renew(self, tls: ServerTls) -> None:
+        """Show the certificate that is in these files now to whoever connects from here on."""
+        if self._server.config.ssl is None:
+            log.warning("admin.tls takes effect when the gateway is restarted")
+            return
+        try:
+            self._server.config.ssl.load_cert_chain(tls.cert, tls.key)
+        except (OSError, ValueError) as fault:
+            log.error("the admin API's TLS files cannot be used: %s; the previous certificate stays", fault)
 
     async def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets), name="admin")
@@ -140,7 +154,7 @@ class WebServer:
 def _tls_options(tls: ServerTls) -> dict[str, Any]:
     options: dict[str, Any] = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
     if tls.client_ca:
-        options |= {"ssl_ca_certs": tls.client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+        options |= {"ssl_ca_certs": tls.client_ca, "ssl_cert_reqs": CLIENT_CERT[tls.client_cert]}
     return options
 
 

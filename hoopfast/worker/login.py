@@ -8,6 +8,7 @@ connection (ConnectionDone, or SessionOpened and later SessionClosed), and no de
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import time
@@ -111,6 +112,7 @@ class Login:
             await self._desk.cancel_key(request.pid, request.secret)
             return "cancel"
         self._request = request
+        self._log_tls()
         self._channel.read_ahead = True
         self._insist_tls()
         if request.negotiate:
@@ -120,6 +122,14 @@ class Login:
         async with self._desk.places:
             await self._connect(request, identity, connection)
         return ""
+
+    def _log_tls(self) -> None:
+        """The name that the client believes to talk to (SNI) chooses nothing here, but tells much when TLS fails."""
+        if (tls := self._channel.tls) is not None and log.isEnabledFor(logging.DEBUG):
+            certificate = hashlib.sha256(tls.peer_certificate()).hexdigest() if tls.peer_certificate() else ""
+            fields = {"client": self._peer, "version": tls.version(), "server_name": tls.server_name()[:255],
+                      "alpn": tls.alpn().decode(), "client_certificate": certificate}
+            log.debug("client speaks TLS", extra={"fields": fields})
 
     def _insist_tls(self) -> None:
         if self._channel.tls is not None or units.is_local_peer(self._peer):

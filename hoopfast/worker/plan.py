@@ -54,7 +54,8 @@ def _server_tls(config: configuration.Config, previous: Plan | None) -> TlsConte
     try:
         return TlsContext(
             server=True, certificate=tls.cert, key=tls.key, ca=tls.client_ca or None,
-            verify="ca" if tls.client_ca else "none",
+            verify="ca" if tls.client_ca else "none", insist=bool(tls.client_ca) and tls.client_cert == "require",
+            minimum=tls.min_version,
         )
     except (ValueError, OSError) as fault:
         kept = previous.server_tls if previous is not None else None

@@ -32,6 +32,7 @@ class Issuer:
 
     def __init__(self, running: development.RunningIssuer) -> None:
         self._running = running
+        self.url = running.url
 
     def configuration(self) -> dict[str, Any]:
         settings: dict[str, Any] = msgspec.to_builtins(self._running.configuration("acme"))

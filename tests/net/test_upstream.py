@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -454,6 +455,29 @@ def test_channel_binding(files: Certificates) -> None:
     unbound = ScramServer()
     login(tls_server(files.cert, files.key, unbound), tls="require")
     assert (unbound.mechanism, unbound.gs2) == (b"SCRAM-SHA-256", b"y,,")
+    without = ScramServer(offer=b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+    login(tls_server(files.cert, files.key, without), tls="require", channel_binding="disable")
+    assert (without.mechanism, without.gs2) == (b"SCRAM-SHA-256", b"n,,")
+
+
+def test_channel_binding_required(files: Certificates) -> None:
+    """Nothing that is derived from the password leaves the gateway for a server that cannot bind."""
+    sent: list[bytes] = []
+
+    def asking(request: bytes) -> Script:
+        async def script(peer: Peer) -> None:
+            await peer.first()
+            await peer.send(request)
+            with contextlib.suppress(asyncio.CancelledError):       # the client has given up, and we are ended
+                sent.append(await peer.reader.read())
+
+        return script
+
+    for request in (auth(3), auth(5, b"salt"), auth(10, b"SCRAM-SHA-256\0\0"), READY):
+        server = tls_server(files.cert, files.key, asking(request))
+        assert fault(server, tls="require", channel_binding="require").sqlstate == "08004"
+    assert not any(sent)
+    assert fault(asking(auth(3)), channel_binding="require").sqlstate == "08004"
 
 
 # ---------------------------------------------------------------- cancel

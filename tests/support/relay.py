@@ -58,6 +58,7 @@ class RelayBench:
         self.sequence = 0
         self.sessions = 0
         self.pairs: list[Pair] = []
+        self.on_pair: Callable[[Pair], None] = lambda pair: None        # both ends exist, nothing has been said
         self.relay.define_context(1, [], [])
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self.relay.run), threading.Thread(target=self._loop)]
@@ -116,7 +117,11 @@ class RelayBench:
     def of_kind(self, name: str) -> list[tuple[Any, ...]]:
         return [event for event in self.events if event[0] == name]
 
-    def session(self, context: int = 1, **options: Any) -> Pair:
+    def session(
+        self, context: int = 1, *, client_tls: _wire.TlsContext | None = None,
+        upstream_tls: _wire.TlsContext | None = None, **options: Any,
+    ) -> Pair:
+        """With a TLS context, the test must be in the handshake at its end of that leg, in another thread."""
         client, gateway_client = socket.socketpair()
         upstream, gateway_upstream = socket.socketpair()
         self.sessions += 1
@@ -124,12 +129,14 @@ class RelayBench:
             end.settimeout(TIMEOUT_S)
         gateway_client.setblocking(False)
         gateway_upstream.setblocking(False)
-        self.relay.adopt(
-            self.sessions, context, gateway_client.detach(), None, gateway_upstream.detach(), None,
-            start_record=b'{"session":%d}' % self.sessions, **options,
-        )
         pair = Pair(self.sessions, client, upstream)
         self.pairs.append(pair)
+        self.on_pair(pair)
+        legs = (_secured(gateway_client, client_tls), _secured(gateway_upstream, upstream_tls))
+        self.relay.adopt(
+            self.sessions, context, gateway_client.detach(), legs[0], gateway_upstream.detach(), legs[1],
+            start_record=b'{"session":%d}' % self.sessions, **options,
+        )
         return pair
 
     def records(self) -> list[Record]:
@@ -144,6 +151,17 @@ class RelayBench:
 
     def records_of(self, kind: int) -> list[Record]:
         return [record for record in self.records() if record.kind == kind]
+
+
+def _secured(end: socket.socket, context: _wire.TlsContext | None) -> _wire.TlsConnection | None:
+    """The gateway's side of a handshake on a non-blocking socket."""
+    if context is None:
+        return None
+    connection = _wire.TlsConnection(context, end.fileno(), "localhost")
+    while (want := connection.handshake()) != "done":
+        reading = [end] if want == "read" else []
+        assert any(select.select(reading, [] if reading else [end], [], TIMEOUT_S)), "the handshake stalls"
+    return connection
 
 
 def read_exactly(end: socket.socket, size: int) -> bytes:

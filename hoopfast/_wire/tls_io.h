@@ -1,0 +1,102 @@
+/* What OpenSSL reads and writes through: a descriptor, and a budget for each call.
+ *
+ * SSL_read goes on by itself over records that hold no data (KeyUpdate, and whatever a later TLS brings) for as long as
+ * they come, so one peer could keep the thread for ever. Here the descriptor looks empty once the budget is spent;
+ * `empty` says whether it really is. The SSL object owns all of it. */
+#ifndef HF_TLS_IO_H
+#define HF_TLS_IO_H
+
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+typedef struct {
+    int fd;
+    long budget;
+    int empty;
+    int ended;
+} HfTlsIo;
+
+static int hf_tls_read(BIO *bio, char *to, int room) {
+    HfTlsIo *io = (HfTlsIo *)BIO_get_data(bio);
+    ssize_t n;
+    BIO_clear_retry_flags(bio);
+    if (io->budget <= 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    do n = recv(io->fd, to, room, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) io->budget -= n;
+    if (n == 0) io->ended = 1;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        io->empty = 1;
+        BIO_set_retry_read(bio);
+    }
+    return (int)n;
+}
+
+static int hf_tls_write(BIO *bio, const char *from, int size) {
+    HfTlsIo *io = (HfTlsIo *)BIO_get_data(bio);
+    ssize_t n;
+    BIO_clear_retry_flags(bio);
+    do n = send(io->fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) BIO_set_retry_write(bio);
+    return (int)n;
+}
+
+static long hf_tls_ctrl(BIO *bio, int what, long number, void *pointer) {
+    (void)number;
+    (void)pointer;
+    if (what == BIO_CTRL_EOF) return ((HfTlsIo *)BIO_get_data(bio))->ended;
+    return what == BIO_CTRL_FLUSH;
+}
+
+static int hf_tls_destroy(BIO *bio) {
+    free(BIO_get_data(bio));
+    BIO_set_data(bio, NULL);
+    return 1;
+}
+
+static BIO_METHOD *hf_tls_method(void) {
+    static BIO_METHOD *method;      /* made once, under the GIL, and never freed */
+    BIO_METHOD *made;
+    if (method != NULL) return method;
+    made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "hoopfast");
+    if (made == NULL || !BIO_meth_set_read(made, hf_tls_read) || !BIO_meth_set_write(made, hf_tls_write)
+        || !BIO_meth_set_ctrl(made, hf_tls_ctrl) || !BIO_meth_set_destroy(made, hf_tls_destroy)) {
+        BIO_meth_free(made);
+        return NULL;
+    }
+    return method = made;
+}
+
+/* 1, or 0 when memory is short. The descriptor stays the caller's. */
+static int hf_tls_attach(SSL *ssl, int fd) {
+    BIO_METHOD *method = hf_tls_method();
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
+    HfTlsIo *io = bio != NULL ? (HfTlsIo *)calloc(1, sizeof(HfTlsIo)) : NULL;
+    if (io == NULL) {
+        BIO_free(bio);
+        return 0;
+    }
+    io->fd = fd;
+    BIO_set_data(bio, io);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    return 1;
+}
+
+static inline HfTlsIo *hf_tls_io(SSL *ssl) { return (HfTlsIo *)BIO_get_data(SSL_get_rbio(ssl)); }
+
+static inline void hf_tls_allow(SSL *ssl, long budget) {
+    HfTlsIo *io = hf_tls_io(ssl);
+    io->budget = budget;
+    io->empty = 0;
+}
+static inline int hf_tls_was_empty(SSL *ssl) { return hf_tls_io(ssl)->empty; }
+
+#endif
