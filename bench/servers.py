@@ -88,14 +88,19 @@ def _wait_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class Arena:
-    """Everything that runs during a benchmark; a context manager."""
+    """Everything that runs during a benchmark; a context manager. `connections` are more than the one to DATABASE."""
 
-    def __init__(self, *, scale: int, bulk_rows: int, names: list[str], workers: int) -> None:
+    def __init__(
+        self, *, scale: int, bulk_rows: int, names: list[str], workers: int, policy: dict[str, Any] = POLICY,
+        connections: dict[str, Any] | None = None,
+    ) -> None:
         self._stack = contextlib.ExitStack()
         self._scale = scale
         self._bulk_rows = bulk_rows
         self._names = names
         self._workers = workers
+        self._policy = policy
+        self._connections = connections or {}
         self.directory = scratch_directory("bench")
         self.certificates = Certificates(scratch_directory("bench-certs"))
         self.postgres = PostgresServer(
@@ -229,11 +234,12 @@ class Arena:
 
     def _hoopfast(self, *, tls: bool) -> Peer:
         issuer = self._stack.enter_context(TestIssuer())
-        listen: dict[str, Any] = {"workers": self._workers}
+        listen: dict[str, Any] = {"workers": self._workers, "max_sessions": 20_000}
         if tls:
             listen["tls"] = {"cert": str(self.certificates.cert), "key": str(self.certificates.key)}
         gateway = Gateway(
-            issuer, {DATABASE: upstream_of(self.postgres, DATABASE)}, policy=POLICY, config={"listen": listen}
+            issuer, {DATABASE: upstream_of(self.postgres, DATABASE), **self._connections}, policy=self._policy,
+            config={"listen": listen},
         )
         self._stack.enter_context(gateway)
         self.gateways.append(gateway)

@@ -477,7 +477,7 @@ cdef ssize_t leg_recv(Leg* leg, uint8_t* to, size_t room) noexcept nogil:
             leg.want_write = True
             return total
         ERR_clear_error()
-        leg.cut = leg.cut or e != SSL_ERROR_ZERO_RETURN
+        leg.cut = leg.cut or e != SSL_ERROR_ZERO_RETURN or hf_tls_was_cut(leg.ssl)
         if total:
             return total                # the end is met again by the next call
         return -1

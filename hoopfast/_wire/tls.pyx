@@ -12,7 +12,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS
         SSL_VERIFY_FAIL_IF_NO_PEER_CERT, TLSEXT_NAMETYPE_host_name
         SSL_TLSEXT_ERR_OK, SSL_TLSEXT_ERR_ALERT_FATAL, X509_V_OK, SSL_SENT_SHUTDOWN, SSL_RECEIVED_SHUTDOWN
-    long SSL_OP_NO_TICKET, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION
+    long SSL_OP_NO_TICKET, SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION, SSL_OP_IGNORE_UNEXPECTED_EOF
     const SSL_METHOD* TLS_server_method()
     const SSL_METHOD* TLS_client_method()
     SSL_CTX* SSL_CTX_new(const SSL_METHOD* m)
@@ -70,6 +70,7 @@ cdef extern from "tls_io.h" nogil:
     int hf_tls_attach(SSL* s, int fd)
     void hf_tls_allow(SSL* s, long budget)
     bint hf_tls_was_empty(SSL* s)
+    bint hf_tls_was_cut(SSL* s)
 
 
 cdef str _tls_reason():
@@ -119,7 +120,9 @@ cdef class TlsContext:
         if self.ctx == NULL:
             raise ValueError(f"TLS: {_tls_reason()}")
         SSL_CTX_set_min_proto_version(self.ctx, TLS1_3_VERSION if minimum == "1.3" else TLS1_2_VERSION)
-        SSL_CTX_set_options(self.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION)
+        # A peer that sends no more, and does not say so in TLS, still gets its answers: they can be sent after this.
+        SSL_CTX_set_options(self.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION
+                            | SSL_OP_IGNORE_UNEXPECTED_EOF)
         SSL_CTX_set_mode(self.ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                          | SSL_MODE_RELEASE_BUFFERS)
         SSL_CTX_set_read_ahead(self.ctx, 1)

@@ -97,6 +97,9 @@ static inline void hf_tls_allow(SSL *ssl, long budget) {
     io->budget = budget;
     io->empty = 0;
 }
+/* End of file came where TLS had not said that it would: SSL_read reports both as a close. */
+static inline int hf_tls_was_cut(SSL *ssl) { return hf_tls_io(ssl)->ended; }
+
 static inline int hf_tls_was_empty(SSL *ssl) { return hf_tls_io(ssl)->empty; }
 
 #endif

@@ -18,7 +18,6 @@ from tests.support.wire import SplittingProxy
 
 USER = "app_trust"
 SEED = int(os.environ.get("HOOPFAST_TEST_SEED", random.randrange(1 << 32)))
-TINY_BUFFER_BYTES = 4096
 
 
 @contextlib.contextmanager
@@ -74,8 +73,7 @@ class Stage:
         self._clean()
         split = way.endswith("-split")
         port = self._pieces.port if split else self.gateway.port
-        room = TINY_BUFFER_BYTES if split else 0
-        heard = hear(port, "alice", way, self.token, steps, buffer_bytes=room, tls=self._tls)
+        heard = hear(port, "alice", way, self.token, steps, narrow=split, tls=self._tls)
         return heard, self._left(steps)
 
     def server(self, scenario: Scenario) -> Heard:

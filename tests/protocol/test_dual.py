@@ -1,7 +1,7 @@
 """The dual runner: every scenario with PostgreSQL itself and through the gateway, and the replies compared.
 
 Through the gateway each runs in four ways: as it is, on a connection with masked columns (of a table that it does not
-read), and both once more with every stream in random pieces through tiny socket buffers. What it left in the table
+read), and both once more with every stream in random pieces through small socket buffers. What it left in the table
 `arrivals` is compared too.
 """
 

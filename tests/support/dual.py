@@ -48,7 +48,7 @@ class Scenario(NamedTuple):
     name: str
     steps: tuple[Step, ...]
     cases: tuple[int, ...] = ()
-    bulky: bool = False         # sends so much that tiny socket buffers would take seconds
+    bulky: bool = False         # sends so much that small socket buffers would take seconds
     open_only: str = ""         # why it is not for connections on which columns are masked
 
 
@@ -68,12 +68,11 @@ class Conversation:
     """One client that reads while it writes, so that neither side can be blamed for a deadlock."""
 
     def __init__(
-        self, port: int, *, buffer_bytes: int = 0, timeout: float = 20.0, tls: ssl.SSLContext | None = None,
+        self, port: int, *, narrow: bool = False, timeout: float = 20.0, tls: ssl.SSLContext | None = None,
     ) -> None:
         self._socket = socket.socket()
-        if buffer_bytes:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        if narrow:
+            wire.narrow(self._socket)
         self._socket.connect(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -198,10 +197,10 @@ class Conversation:
 
 
 def hear(
-    port: int, user: str, database: str, password: str, steps: Iterable[Step], *, buffer_bytes: int = 0,
+    port: int, user: str, database: str, password: str, steps: Iterable[Step], *, narrow: bool = False,
     tls: ssl.SSLContext | None = None, **parameters: str,
 ) -> Heard:
-    conversation = Conversation(port, buffer_bytes=buffer_bytes, tls=tls)
+    conversation = Conversation(port, narrow=narrow, tls=tls)
     try:
         login = conversation.login(user, database, password, **{"application_name": "dual", **parameters})
         return Heard(login, *conversation.hold(steps))

@@ -16,6 +16,10 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
+# With much less, Linux drops trains of tiny segments for their bookkeeping, or waits for delayed acknowledgements: whole
+# conversations stood still for up to minutes. The gateway's own writes meet full sockets in tests/wire.
+SMALL_BUFFER_BYTES = 32768
+
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!II", 8, 80877104)
 PROTOCOL_3_0 = 196608
@@ -27,6 +31,12 @@ class Frame(NamedTuple):
 
     kind: str
     body: bytes
+
+
+def narrow(side: socket.socket) -> None:
+    """Make this end of a TCP connection take and give little at a time."""
+    side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
+    side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
 
 
 class ConnectionEnded(Exception):
@@ -263,17 +273,16 @@ def rows(frames: Iterable[Frame]) -> list[list[bytes | None]]:
 
 
 class SplittingProxy:
-    """Forwards one port to another in random pieces, with tiny socket buffers: every boundary gets hit in time.
+    """Forwards one port to another in random pieces, with small socket buffers: every boundary gets hit in time.
 
     The pieces of a direction depend on `seed` and on how many connections came before, on nothing else. Directions are
     independent, and the end of one is passed on as such: what the other still has to say arrives.
     """
 
-    def __init__(self, target: int, *, seed: int = 7, largest: int = 37, buffer_bytes: int = 2048) -> None:
+    def __init__(self, target: int, *, seed: int = 7, largest: int = 37) -> None:
         self._target = target
         self._seed = seed
         self._largest = largest
-        self._buffer_bytes = buffer_bytes
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._closing = threading.Event()
@@ -304,8 +313,7 @@ class SplittingProxy:
             number += 1
             server = socket.socket()
             for side in (client, server):
-                side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
-                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
+                narrow(side)
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server.connect(("127.0.0.1", self._target))
             thread = threading.Thread(target=self._connection, args=(client, server, number), daemon=True)
