@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-# With much less, Linux drops trains of tiny segments for their bookkeeping, or waits for delayed acknowledgements: whole
-# conversations stood still for up to minutes. The gateway's own writes meet full sockets in tests/wire.
+# With much less, Linux drops trains of tiny segments for their bookkeeping, or waits for delayed acknowledgements, and
+# whole conversations stand still for minutes. The gateway's own writes meet full sockets in tests/wire.
 SMALL_BUFFER_BYTES = 32768
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
