@@ -581,8 +581,10 @@ cdef class Decoder:
 cdef bytes without_text(_Definition d):
     """The payload of a definition (whose lengths `define` has checked) without its SQL."""
     cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(d.payload)
-    cdef size_t types_at = 16 + <size_t>(<const uint32_t*>(p + 8))[0]
-    return d.payload[:types_at + (<const uint32_t*>(p + types_at - 4))[0]]
+    cdef uint32_t tables, types                     # the second stands behind bytes of any length: not aligned
+    memcpy(&tables, p + 8, 4)
+    memcpy(&types, p + 12 + tables, 4)
+    return d.payload[:16 + <size_t>tables + types]
 
 
 cdef object keep(dict places, list payloads, _Definition d):

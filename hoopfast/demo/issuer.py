@@ -246,10 +246,11 @@ def _choices(asked: dict[str, str]) -> str:
 
 def _page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'; base-uri 'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; frame-ancestors 'none'; base-uri 'none'"
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f'<style>{_STYLE}</style></head><body>'
         '<p class="banner">hoopfast demo: a sign-in without passwords, on this machine only.</p>'
         f"<h1>{html.escape(title)}</h1>{body}</body></html>"
     )
