@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hoopfast._wire import Decoder, Finished
+from hoopfast._wire import Decoder, Finished, json_lines, leaf_hashes
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
     Event,
@@ -27,6 +27,7 @@ from hoopfast.audit.events import (
     Statement,
     decode,
     decode_label,
+    encode,
     utc,
 )
 from hoopfast.audit.segments import Joiner, Record
@@ -83,6 +84,23 @@ class _State(msgspec.Struct, array_like=True):
 
 
 _unpack = msgspec.msgpack.Decoder(_State)
+
+
+class Batch(list[Item]):
+    """Events on their way to the sinks, with what several of them need: JSON lines and their hashes (audit.chain)."""
+
+    _made: tuple[int, bytes, bytes] | None = None
+
+    def made(self) -> tuple[bytes, bytes]:
+        if self._made is None or self._made[0] != len(self):
+            lines = json_lines(list(self), encode)
+            self._made = (len(self), lines, leaf_hashes(lines))
+        return self._made[1:]
+
+
+def lines_of(events: Sequence[Item]) -> tuple[bytes, bytes]:
+    """The events as JSON lines, which files hold, and their leaves, which checkpoints cover."""
+    return (events if isinstance(events, Batch) else Batch(events)).made()
 
 
 def as_event(item: Item) -> Event:

@@ -15,18 +15,14 @@ from typing import Any
 
 import orjson
 
-from hoopfast.audit.events import SCHEMA, nanoseconds, utc
+from hoopfast.audit.events import nanoseconds
+from hoopfast.audit.stored import QUERY, StoredLines
 from hoopfast.errors import GatewayError
 
 LIMIT_MAX = 10_000
 PAGE = 1000
 
 _HEADER = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
-_SELECT = """SELECT
- e.id, e.seq, e.at, k.event, k.outcome, e.detail, s.session, s.header, d.sql, d.verdict, d.rule, d.masks, d.tables,
- d.types
- FROM events e CROSS JOIN sessions s ON s.id = e.session CROSS JOIN kinds k ON k.code = e.kind
- LEFT JOIN definitions d ON d.id = e.definition"""
 _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at, s.reason, s.header,
  (SELECT count(*) FROM events e WHERE e.session = s.id AND e.definition IS NOT NULL) AS statements,
  (SELECT count(*) FROM events e WHERE e.session = s.id
@@ -34,11 +30,6 @@ _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at,
  (SELECT count(*) FROM events e WHERE e.session = s.id
    AND e.kind IN (SELECT code FROM kinds WHERE outcome = 'denied')) AS denied
  FROM sessions s"""
-_DETAIL = {
-    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "tag": "", "rows": 0,
-    "bytes": 0, "copy_bytes": 0, "duration_us": 0, "error": None, "results": [],
-}
-
 _TEXT = "e.definition IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
 FILTERS = {
     # The session's user, or the event's own where there is no session.
@@ -105,7 +96,9 @@ class AuditReader:
             row = db.execute(f"{_SESSIONS} WHERE s.session = ?", (id,)).fetchone()
             if row is None:
                 return None
-            events = [_event(found) for found in db.execute(f"{_SELECT} WHERE s.session = ? ORDER BY e.seq", (id,))]
+            own = "WHERE session = (SELECT id FROM sessions WHERE session = ?) ORDER BY seq"
+            found = db.execute(f"{QUERY} {own}", (id,))
+            events = _decoded(db, found.fetchall())
             running = db.execute("SELECT event FROM running WHERE session = ?", (id,)).fetchall()
         known = {event["seq"] for event in events}
         more = [orjson.loads(found["event"]) for found in running]
@@ -125,16 +118,22 @@ class AuditReader:
             values.append(int(after))
         return self._events(where, "DESC", values, limit)
 
-    def export(self, *, limit: int | None = None, **filters: Any) -> Iterator[dict[str, Any]]:
-        """Everything that `search` would find, in order of arrival, read a page at a time."""
+    def export(self, *, limit: int | None = None, **filters: Any) -> Iterator[bytes]:
+        """Everything that `search` would find, in order of arrival, read a page at a time, as lines of JSON.
+
+        `id` comes first, then the event as it was hashed: `audit verify` can check an export (verify_files).
+        """
         after, left = 0, limit or 2**63
         where, values = _conditions(filters)
         while left > 0:
-            page = self._events([*where, "e.id > ?"], "ASC", [*values, after], min(left, PAGE))
-            yield from page
-            if not page:
+            with self._reading() as db:
+                rows = _found(db, [*where, "e.id > ?"], "ASC", [*values, after], min(left, PAGE))
+                lines = list(map(StoredLines(db).line, rows))
+            for row, line in zip(rows, lines, strict=True):
+                yield b'{"id":%d,%b' % (row[0], line[1:-1])
+            if not rows:
                 return
-            after, left = page[-1]["id"], left - len(page)
+            after, left = rows[-1][0], left - len(rows)
 
     def tail(self, after_rowid: int, limit: int = PAGE) -> list[dict[str, Any]]:
         """What arrived after the event with this `id`, oldest first; 0 begins with the first. See `last_id`."""
@@ -146,10 +145,8 @@ class AuditReader:
             return int(db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
 
     def _events(self, where: list[str], order: str, values: list[Any], limit: int) -> list[dict[str, Any]]:
-        condition = f" WHERE {' AND '.join(where)}" if where else ""
-        query = f"{_SELECT}{condition} ORDER BY e.id {order} LIMIT ?"
         with self._reading() as db:
-            return [_event(row) for row in db.execute(query, (*values, _bounded(limit)))]
+            return _decoded(db, _found(db, where, order, values, limit))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -225,15 +222,12 @@ def _session(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _event(row: sqlite3.Row) -> dict[str, Any]:
-    detail = orjson.loads(row["detail"])
-    if row["event"] != "statement":
-        return {"id": row["id"], **detail}
-    header = orjson.loads(row["header"])
-    return {
-        "id": row["id"], "event": "statement", "schema": SCHEMA, "session": row["session"], "seq": row["seq"],
-        "at": utc(row["at"]),
-        **{name: header.get(name, "") for name in _HEADER}, "sql": row["sql"], **_DETAIL, **detail,
-        "parameter_types": orjson.loads(row["types"]), "verdict": row["verdict"], "rule": row["rule"],
-        "masks": orjson.loads(row["masks"]), "tables": orjson.loads(row["tables"]), "outcome": row["outcome"],
-    }
+def _found(db: sqlite3.Connection, where: list[str], order: str, values: list[Any], limit: int) -> list[Any]:
+    """Rows of stored.QUERY."""
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    return db.execute(f"{QUERY} e{condition} ORDER BY e.id {order} LIMIT ?", (*values, _bounded(limit))).fetchall()
+
+
+def _decoded(db: sqlite3.Connection, rows: list[Any]) -> list[dict[str, Any]]:
+    lines = StoredLines(db)
+    return [{"id": row["id"], **orjson.loads(lines.line(row))} for row in rows]

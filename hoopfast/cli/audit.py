@@ -1,4 +1,4 @@
-"""`hoopfast audit`: search, export and follow the audit trail."""
+"""`hoopfast audit`: search, export and follow the audit trail (its proof: cli/proof.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from hoopfast.cli import proof
 from hoopfast.cli.client import AdminClient, admin_options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +50,11 @@ def filters(function: F) -> F:
 
 @click.group()
 def command() -> None:
-    """Search, export and follow the audit trail."""
+    """Search, export and follow the audit trail, and prove that it is whole."""
+
+
+for verb in (proof.verify, proof.prove, proof.keys, proof.checkpoints):
+    command.add_command(verb)
 
 
 @command.command()
@@ -84,13 +89,12 @@ def export(client: AdminClient, given: dict[str, str], form: str, output: Any) -
     """Every event that matches, oldest first, as JSON lines or CSV."""
     import csv
 
-    import orjson
-
-    events = client.stream("/audit/export", **given)
     if form == "jsonl":
-        for event in events:
-            output.write(orjson.dumps(event).decode() + "\n")
+        # As they came: `audit verify` can check them byte by byte.
+        for line in client.lines("/audit/export", **given):
+            output.write(line.decode() + "\n")
         return
+    events = client.stream("/audit/export", **given)
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for event in events:

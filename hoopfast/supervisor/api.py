@@ -308,10 +308,10 @@ def _number(request: Request, name: str, default: int, largest: int) -> int:
 
 # ---------------------------------------------------------------- output
 
-def _lines(events: AsyncIterator[dict[str, Any]]) -> Response:
+def _lines(events: AsyncIterator[dict[str, Any]] | AsyncIterator[bytes]) -> Response:
     async def encoded() -> AsyncIterator[bytes]:
         async for event in events:
-            yield orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+            yield event + b"\n" if isinstance(event, bytes) else orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
 
     return StreamingResponse(encoded(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 

@@ -55,6 +55,9 @@ class StubClient:
         self.asked.append(("STREAM", path, params))
         yield from (START, STATEMENT, REFUSED)
 
+    def lines(self, path: str, **params: Any) -> Iterator[bytes]:
+        return (json.dumps(event).encode() for event in self.stream(path, **params))
+
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> StubClient:

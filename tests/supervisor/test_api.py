@@ -94,7 +94,7 @@ class FakeAudit:
         return [{"event": "statement", "filters": sorted(filters)}]
 
     def export(self, **filters: Any) -> Any:
-        return iter([{"id": n} for n in range(1200)])
+        return iter([b'{"id":%d}' % n for n in range(1200)])
 
     def tail(self, after_rowid: int, limit: int = 1000) -> list[dict[str, Any]]:
         return [{"id": after_rowid + 1}]
