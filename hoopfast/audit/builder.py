@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hoopfast._wire import Decoder, Finished, json_lines, leaf_hashes
+from hoopfast._wire import Decoder, Finished, leaves_of
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
     Event,
@@ -87,20 +87,19 @@ _unpack = msgspec.msgpack.Decoder(_State)
 
 
 class Batch(list[Item]):
-    """Events on their way to the sinks, with what several of them need: JSON lines and their hashes (audit.chain)."""
+    """Events on their way to the sinks, with their leaves (audit.chain), which several of them need."""
 
-    _made: tuple[int, bytes, bytes] | None = None
+    _leaves: tuple[int, bytes] | None = None
 
-    def made(self) -> tuple[bytes, bytes]:
-        if self._made is None or self._made[0] != len(self):
-            lines = json_lines(list(self), encode)
-            self._made = (len(self), lines, leaf_hashes(lines))
-        return self._made[1:]
+    def leaves(self) -> bytes:
+        if self._leaves is None or self._leaves[0] != len(self):
+            self._leaves = (len(self), leaves_of(list(self), encode))
+        return self._leaves[1]
 
 
-def lines_of(events: Sequence[Item]) -> tuple[bytes, bytes]:
-    """The events as JSON lines, which files hold, and their leaves, which checkpoints cover."""
-    return (events if isinstance(events, Batch) else Batch(events)).made()
+def leaves(events: Sequence[Item]) -> bytes:
+    """Hashes of the events' JSON lines, 32 bytes each: what checkpoints cover."""
+    return (events if isinstance(events, Batch) else Batch(events)).leaves()
 
 
 def as_event(item: Item) -> Event:

@@ -31,11 +31,10 @@ SELECT s.session FROM told JOIN sessions s ON s.id = told.session
  GROUP BY told.session, told.kind HAVING NOT coalesce(max(agrees), 0)
 """),
     ("the definition {} is not listed under its tables", """
-SELECT d.id FROM definitions d
- WHERE (SELECT count(DISTINCT j.value) FROM json_each(d.tables) j)
- <> (SELECT count(*) FROM definition_tables t WHERE t.definition = d.id)
- OR EXISTS (SELECT 1 FROM json_each(d.tables) j WHERE NOT EXISTS (
- SELECT 1 FROM definition_tables t WHERE t.definition = d.id AND t.name = j.value))
+SELECT d.id FROM definitions d, json_each(d.tables) j
+ WHERE NOT EXISTS (SELECT 1 FROM definition_tables t WHERE t.name = j.value AND t.definition = d.id)
+UNION SELECT t.definition FROM definition_tables t WHERE NOT EXISTS (
+ SELECT 1 FROM definitions d, json_each(d.tables) j WHERE d.id = t.definition AND j.value = t.name)
 """),
     ("the event {} is not listed under its SQLSTATE", """
 SELECT e.id FROM events e

@@ -211,7 +211,7 @@ def test_a_failed_transaction_leaves_no_trace_in_the_chain(kept: Kept) -> None:
     sink = kept.open()
     sink.write([statement(A, 200, "SELECT 200")])
     broken: Any = [statement(A, 201, "SELECT 201"), object()]
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         sink.write(broken)
     sink.write([statement(A, 202, "SELECT 202")])
     sink.sync()

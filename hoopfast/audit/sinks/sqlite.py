@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hoopfast._wire import OUTCOME_TEXTS, leaf_hashes, store_rows
-from hoopfast.audit.builder import Definition, Item, lines_of
+from hoopfast.audit.builder import Definition, Item, leaves
 from hoopfast.audit.chain import HASH_BYTES, Checkpoint, parse_checkpoint
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
@@ -166,12 +166,11 @@ class SqliteSink:
         """Nothing to do: the keys drop what comes again."""
 
     def write(self, events: Sequence[Item]) -> None:
-        _, leaves = lines_of(events)
         try:
-            made = self._transaction(lambda: self._take(events, leaves, self._insert))
+            made = self._transaction(lambda: self._take(events, self._insert))
         except sqlite3.IntegrityError:
             # Some are here already (a crash before the checkpoint): all over again, one by one.
-            made = self._transaction(lambda: self._take(events, leaves, self._insert_new))
+            made = self._transaction(lambda: self._take(events, self._insert_new))
         self._sealer.keep(made)
         if max(len(self._session_ids), len(self._sessions), len(self._definition_ids)) > CACHED_MAX:
             self._forget()
@@ -267,16 +266,18 @@ class SqliteSink:
 
     # ------------------------------------------------------------ rows
 
-    def _take(self, events: Sequence[Item], leaves: bytes, insert: Callable[[list[Any]], bytes | None]) -> list[Sealed]:
+    def _take(self, events: Sequence[Item], insert: Callable[[list[Any]], bytes | None]) -> list[Sealed]:
         self._marks.clear()
         values = store_rows(list(events), self._session_ids, self._definition_ids, self)
         new = insert(values)
         if self._odd and not self._odd.isdisjoint(values[::_COLUMNS]):
-            leaves = self._leaves_after(self._sealer.sealed_to + self._sealer.pending)
-        elif new is not None:
-            leaves = b"".join(leaves[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, taken in enumerate(new) if taken)
+            made = self._leaves_after(self._sealer.sealed_to + self._sealer.pending)
+        else:
+            made = leaves(events)
+            if new is not None:
+                made = b"".join(made[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, taken in enumerate(new) if taken)
         self._db.executemany(_MARK, self._marks)
-        self._sealer.add(leaves)
+        self._sealer.add(made)
         return self._seal() if self._sealer.pending >= SEAL_MAX else []
 
     def _insert(self, values: list[Any]) -> None:
