@@ -296,7 +296,7 @@ def _verdict(raw: bytes, types: bytes) -> tuple[Label, tuple[int, ...], bytes]:
     oids = type_oids(types)
     tail = _json.encode({
         "parameter_types": oids, "verdict": label.verdict, "rule": label.rule, "masks": label.masks,
-        "tables": label.tables,
+        "tables": label.tables, "kinds": label.kinds, "columns": label.columns,
     })
     return label, oids, b"," + tail[1:-1] + b',"outcome":"'
 

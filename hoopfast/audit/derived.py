@@ -30,11 +30,14 @@ WITH told AS MATERIALIZED (
 SELECT s.session FROM told JOIN sessions s ON s.id = told.session
  GROUP BY told.session, told.kind HAVING NOT coalesce(max(agrees), 0)
 """),
-    ("the definition {} is not listed under its tables", """
-SELECT d.id FROM definitions d, json_each(d.tables) j
- WHERE NOT EXISTS (SELECT 1 FROM definition_tables t WHERE t.name = j.value AND t.definition = d.id)
-UNION SELECT t.definition FROM definition_tables t WHERE NOT EXISTS (
- SELECT 1 FROM definitions d, json_each(d.tables) j WHERE d.id = t.definition AND j.value = t.name)
+    ("the definition {} is not listed under its tables, kinds and columns", """
+WITH named AS MATERIALIZED (
+ SELECT 'tables' AS what, j.value AS name, d.id AS definition FROM definitions d, json_each(d.tables) j
+ UNION SELECT 'kinds', j.value, d.id FROM definitions d, json_each(d.kinds) j
+ UNION SELECT 'columns', j.value, d.id FROM definitions d, json_each(d.columns) j),
+listed AS (SELECT what, name, definition FROM definition_names)
+SELECT DISTINCT definition FROM (SELECT * FROM (SELECT * FROM named EXCEPT SELECT * FROM listed)
+ UNION ALL SELECT * FROM (SELECT * FROM listed EXCEPT SELECT * FROM named))
 """),
     ("the event {} is not listed under its SQLSTATE", """
 SELECT e.id FROM events e

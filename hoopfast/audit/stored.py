@@ -94,11 +94,13 @@ class StoredLines:
         if len(self._definitions) >= CACHED_MAX:
             self._definitions.clear()
         found = self._db.execute(
-            "SELECT sql, types, verdict, rule, masks, tables FROM definitions WHERE id=?", (id,)).fetchone()
+            "SELECT sql, types, verdict, rule, masks, tables, kinds, columns FROM definitions WHERE id=?", (id,),
+        ).fetchone()
         if found is None:
             raise ValueError(f"its definition {id} is missing")
-        sql, types, verdict, rule, masks, tables = found
-        tail = b',"parameter_types":%b,"verdict":%b,"rule":%b,"masks":%b,"tables":%b,"outcome":"' % (
-            types.encode(), _encode(verdict), _encode(rule), masks.encode(), tables.encode())
+        sql, types, verdict, rule, *lists = found
+        tail = (
+            b',"parameter_types":%b,"verdict":%b,"rule":%b,"masks":%b,"tables":%b,"kinds":%b,"columns":%b,"outcome":"'
+            % (types.encode(), _encode(verdict), _encode(rule), *(names.encode() for names in lists)))
         made = self._definitions[id] = (_encode(sql), tail)
         return made

@@ -275,7 +275,7 @@ TAMPERED: dict[str, tuple[str, str, str]] = {
         "index", "0000000000000002"),
     "when a session ended": ("UPDATE sessions SET ended_at = NULL, reason = NULL", "index", "0000000000000002"),
     "tables of a definition": (
-        "DELETE FROM definition_tables WHERE name = 'customers'",
+        "DELETE FROM definition_names WHERE name = 'customers'",
         "index", "not listed under its tables"),
     "an error's mark": ("DELETE FROM marks WHERE value = '42P01'", "index", "event 11 is not listed"),
     "a user's mark": ("DELETE FROM marks WHERE value = 'eve'", "index", "event 7 is not listed"),

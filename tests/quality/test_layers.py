@@ -32,7 +32,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "audit effects": (
         3.0, tuple(f"hoopfast.audit.{name}" for name in (
             "shipper", "streams", "sinks", "search", "replay", "keys", "sealing", "stored", "verify",
-            "verify_files", "derived")),
+            "verify_files", "derived", "finding", "readers")),
     ),
     "net": (3.0, ("hoopfast.net",)),
     "store rows": (2.0, ("hoopfast.store.rows",)),

@@ -40,6 +40,11 @@ from hoopfast.errors import AuditUnavailable
 
 VERSION = 3
 CACHED_MAX = 50_000                     # ids kept in memory, of sessions and of definitions
+# Indexes that cost little, because few events are in them (audit.finding).
+USUAL_KIND = OUTCOME_TEXTS.index("complete")
+MANY_ROWS = 1000
+SLOW_US = 100_000
+NAMED = ("tables", "kinds", "columns")  # of a definition, what it is found by (definition_names.what)
 EVENT_CODES = {"session_start": 16, "session_end": 17, "note": 18, "gateway": 19}
 _BUSY_MS = 5000
 _GROUP = 50                             # rows per INSERT: measured, half the cost of one by one
@@ -49,15 +54,19 @@ _PAGE = 4096                            # rows that are read at a time to seal w
 _TABLES = """
 CREATE TABLE sessions (
   id INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, user TEXT NOT NULL DEFAULT '',
-  connection TEXT NOT NULL DEFAULT '', started_at TEXT, ended_at TEXT, reason TEXT, header TEXT NOT NULL DEFAULT '{}');
+  connection TEXT NOT NULL DEFAULT '', started_at TEXT, ended_at TEXT, reason TEXT,
+  header TEXT NOT NULL DEFAULT '{{}}');
 CREATE INDEX sessions_user ON sessions (user);
 CREATE INDEX sessions_connection ON sessions (connection);
 CREATE INDEX sessions_started ON sessions (started_at);
 CREATE TABLE definitions (
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, sql TEXT NOT NULL, verdict TEXT NOT NULL, rule TEXT NOT NULL,
-  masks TEXT NOT NULL, tables TEXT NOT NULL, types TEXT NOT NULL);
-CREATE TABLE definition_tables (
-  name TEXT NOT NULL, definition INTEGER NOT NULL, PRIMARY KEY (name, definition)) WITHOUT ROWID;
+  masks TEXT NOT NULL, tables TEXT NOT NULL, kinds TEXT NOT NULL, columns TEXT NOT NULL, types TEXT NOT NULL);
+CREATE TABLE definition_names (
+  what TEXT NOT NULL, name TEXT NOT NULL, definition INTEGER NOT NULL, PRIMARY KEY (what, name, definition)
+  ) WITHOUT ROWID;
+CREATE INDEX definitions_verdict ON definitions (verdict);
+CREATE INDEX definitions_rule ON definitions (rule);
 CREATE VIRTUAL TABLE texts USING fts5 (
   sql, content='definitions', content_rowid='id', tokenize="unicode61 tokenchars '_'");
 CREATE TABLE kinds (code INTEGER PRIMARY KEY, event TEXT NOT NULL, outcome TEXT);
@@ -66,7 +75,10 @@ CREATE TABLE events (
   kind INTEGER NOT NULL, rows INTEGER NOT NULL, duration_us INTEGER NOT NULL, detail TEXT NOT NULL);
 CREATE UNIQUE INDEX events_name ON events (session, seq);
 CREATE INDEX events_at ON events (at);
-CREATE INDEX events_definition ON events (definition) WHERE definition IS NOT NULL;
+CREATE INDEX events_definition ON events (definition, session) WHERE definition IS NOT NULL;
+CREATE INDEX events_kind ON events (kind) WHERE kind <> {usual};
+CREATE INDEX events_rows ON events (rows) WHERE rows >= {rows};
+CREATE INDEX events_slow ON events (duration_us) WHERE duration_us >= {slow};
 CREATE TABLE marks (
   name TEXT NOT NULL, value TEXT NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (name, value, event)) WITHOUT ROWID;
 CREATE TABLE running (session TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (session, seq));
@@ -113,7 +125,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA cache_size=-32768")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            db.executescript(f"BEGIN IMMEDIATE; {_TABLES} {_kinds()} PRAGMA user_version={VERSION}; COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {_tables()} {_kinds()} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
             raise AuditUnavailable(f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}")
         db.execute("DELETE FROM running")
@@ -125,6 +137,10 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _tables() -> str:
+    return _TABLES.format(usual=USUAL_KIND, rows=MANY_ROWS, slow=SLOW_US)
 
 
 def _kinds() -> str:
@@ -325,7 +341,7 @@ class SqliteSink:
         )
         session = self.session(e.session, e)
         definition = self.definition(
-            Definition(e.sql, e.parameter_types, Label(e.verdict, e.rule, e.masks, e.tables)))
+            Definition(e.sql, e.parameter_types, Label(e.verdict, e.rule, e.masks, e.tables, e.kinds, e.columns)))
         if e.error and "sqlstate" in e.error:
             self.mark("sqlstate", e.error["sqlstate"], session, e.seq)
         code = OUTCOME_TEXTS.index(e.outcome)
@@ -355,17 +371,17 @@ class SqliteSink:
     def definition(self, d: Definition) -> int:
         """The id of a definition's row, which is made if it is new."""
         label = d.label
-        masks, tables, types = (_json.encode(part).decode() for part in (label.masks, label.tables, d.types))
-        parts = (d.sql, label.verdict, label.rule, masks, tables, types)
+        lists = (label.masks, label.tables, label.kinds, label.columns, d.types)
+        parts = (d.sql, label.verdict, label.rule, *(_json.encode(part).decode() for part in lists))
         digest = hashlib.sha256(_json.encode(parts)).digest()[:16]
         found = self._db.execute("SELECT id FROM definitions WHERE digest=?", (digest,)).fetchone()
         if found:
             return int(found[0])
-        made = self._db.execute("INSERT INTO definitions VALUES (NULL,?,?,?,?,?,?,?)", (digest, *parts)).lastrowid
+        made = self._db.execute("INSERT INTO definitions VALUES (NULL,?,?,?,?,?,?,?,?,?)", (digest, *parts)).lastrowid
         assert made is not None
         self._db.execute("INSERT INTO texts (rowid, sql) VALUES (?,?)", (made, d.sql))
-        names = set(label.tables)
-        self._db.executemany("INSERT INTO definition_tables VALUES (?,?)", [(name, made) for name in names])
+        names = {(what, name, made) for what in NAMED for name in getattr(label, what)}
+        self._db.executemany("INSERT INTO definition_names VALUES (?,?,?)", sorted(names))
         return made
 
 
