@@ -10,7 +10,7 @@ import sqlite3
 from typing import Protocol
 
 from hoopfast._wire import OUTCOME_TEXTS
-from hoopfast.audit.sinks.sqlite import EVENT_CODES
+from hoopfast.audit.sinks.sqlite import EVENT_CODES, SPAN
 
 _START, _END, _GATEWAY = EVENT_CODES["session_start"], EVENT_CODES["session_end"], EVENT_CODES["gateway"]
 # What is told -> rows that should not be: (what, of which).
@@ -38,6 +38,11 @@ WITH named AS MATERIALIZED (
 listed AS (SELECT what, name, definition FROM definition_names)
 SELECT DISTINCT definition FROM (SELECT * FROM (SELECT * FROM named EXCEPT SELECT * FROM listed)
  UNION ALL SELECT * FROM (SELECT * FROM listed EXCEPT SELECT * FROM named))
+"""),
+    ("the times of the events from {} on are not listed as they are", f"""
+SELECT e.block * {SPAN} FROM (SELECT id / {SPAN} AS block, min(at) AS earliest, max(at) AS latest FROM events
+ WHERE id > 0 GROUP BY 1) e LEFT JOIN spans s ON s.block = e.block
+ WHERE s.block IS NULL OR s.earliest > e.earliest OR s.latest < e.latest
 """),
     ("the event {} is not listed under its SQLSTATE", """
 SELECT e.id FROM events e

@@ -9,13 +9,13 @@ forbids its index.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from hoopfast import units
 from hoopfast.audit.events import nanoseconds
-from hoopfast.audit.sinks.sqlite import MANY_ROWS, SLOW_US, USUAL_KIND
+from hoopfast.audit.sinks.sqlite import MANY_ROWS, SLOW_US, SPAN, USUAL_KIND
 from hoopfast.errors import GatewayError
 
 FEW = 20_000                            # events that an index may give before anything else is tried
@@ -43,11 +43,15 @@ class Source(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """One filter: what it asks of an event `e`, and where such events are found; no source: in no index."""
+    """One filter: what it asks of an event `e`, and where such events are found; no source: in no index.
+
+    `times`: all that it lets through is from these on (ns), and before.
+    """
 
     where: str
     values: Values
     sources: tuple[Source, ...] = ()
+    times: tuple[int, int] | None = None
 
 
 def conditions(db: sqlite3.Connection, filters: Mapping[str, Any]) -> list[Condition]:
@@ -69,8 +73,8 @@ def newest(db: sqlite3.Connection, wanted: list[Condition], limit: int, before: 
     few = _least(db, drivers, FEW)
     if few is not None:
         return _by(db, few, wanted, limit, top)
-    found = _scan(db, wanted, limit, max(0, top - NEWEST), top)
-    if len(found) >= limit or top <= NEWEST:
+    found, whole = _look_through(db, wanted, limit, top)
+    if len(found) >= limit or whole:
         return found
     best = _least(db, drivers, MANY)
     if best is not None:
@@ -125,6 +129,40 @@ def _scan(db: sqlite3.Connection, wanted: list[Condition], limit: int, bottom: i
     where, values = _all(wanted)
     query = f"SELECT e.id FROM events e WHERE e.id >= ? AND e.id < ?{where} ORDER BY e.id DESC LIMIT ?"
     return [row[0] for row in db.execute(query, (bottom, top, *values, limit))]
+
+
+def _look_through(db: sqlite3.Connection, wanted: list[Condition], limit: int, top: int) -> tuple[list[int], bool]:
+    """What the newest NEWEST events that may be meant have to offer, and whether these were all."""
+    found: list[int] = []
+    left = NEWEST
+    for bottom, end in _ranges(db, wanted, top):
+        if left <= 0 or len(found) >= limit:
+            return found, False
+        begin = max(bottom, end - left)
+        found += _scan(db, wanted, limit - len(found), begin, end)
+        left -= end - begin
+        if begin > bottom:
+            return found, False
+    return found, True
+
+
+def _ranges(db: sqlite3.Connection, wanted: list[Condition], top: int) -> Iterator[tuple[int, int]]:
+    """(first id, id behind the last) of events that may be from the wanted times, newest first."""
+    times = next((condition.times for condition in wanted if condition.times), None)
+    if times is None:
+        yield 0, top
+        return
+    begin = end = top
+    query = "SELECT block FROM spans WHERE block <= ? AND latest >= ? AND earliest < ? ORDER BY block DESC"
+    for (block,) in db.execute(query, (top // SPAN, *times)).fetchall():
+        stop = min(top, (block + 1) * SPAN)
+        if stop != begin:
+            if begin < end:
+                yield begin, end
+            end = stop
+        begin = block * SPAN
+    if begin < end:
+        yield begin, end
 
 
 def _all(wanted: Iterable[Condition]) -> tuple[str, Values]:
@@ -252,12 +290,14 @@ def _duration(value: str) -> int:
 
 def _time(since: str, until: str) -> Condition:
     parts, values = [], []
-    for text, sign in ((since, ">="), (until, "<")):
+    times = [-(2**63), 2**63 - 1]
+    for i, (text, sign) in enumerate(((since, ">="), (until, "<"))):
         if text:
+            times[i] = nanoseconds(parse_time(text))
             parts.append(f"e.at {sign} ?")
-            values.append(nanoseconds(parse_time(text)))
+            values.append(times[i])
     index = Source("events e INDEXED BY events_at", " AND ".join(parts), values)
-    return Condition(" AND ".join(f"+{part}" for part in parts), values, (index,))
+    return Condition(" AND ".join(f"+{part}" for part in parts), values, (index,), (times[0], times[1]))
 
 
 _MADE: dict[str, Callable[[sqlite3.Connection, str], Condition]] = {

@@ -22,6 +22,7 @@ from hoopfast.errors import GatewayError
 
 LIMIT_MAX = 10_000
 PAGE = 1000
+EXPORTED = 5000                         # events that are read at a time; what they share is looked up once
 
 _HEADER = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
 _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at, s.reason, s.header,
@@ -105,7 +106,7 @@ class AuditReader:
             wanted = finding.conditions(db, filters)
             listed = finding.listed(db, wanted) if wanted else None
         while left > 0:
-            size = min(left, PAGE)
+            size = min(left, EXPORTED)
             with self._reading() as db:
                 if listed is not None:
                     ids, listed = listed[:size], listed[size:]

@@ -279,6 +279,7 @@ TAMPERED: dict[str, tuple[str, str, str]] = {
         "index", "not listed under its tables"),
     "an error's mark": ("DELETE FROM marks WHERE value = '42P01'", "index", "event 11 is not listed"),
     "a user's mark": ("DELETE FROM marks WHERE value = 'eve'", "index", "event 7 is not listed"),
+    "where times are looked for": ("UPDATE spans SET latest = earliest", "index", "events from 0 on"),
     "what kinds mean": ("UPDATE kinds SET outcome = 'complete' WHERE outcome = 'denied'", "index", "kinds"),
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hoopfast.audit import finding
 from hoopfast.audit.events import Event, SessionEnd, SessionStart, Statement, encode, gateway_event, utc
 from hoopfast.audit.finding import BadSearch, parse_time
 from hoopfast.audit.search import AuditReader
+from hoopfast.audit.sinks import sqlite
 from hoopfast.audit.sinks.sqlite import SqliteSink
 from hoopfast.audit.typed import Column, Raw, Results
 from hoopfast.errors import GatewayError
@@ -230,3 +233,23 @@ def test_ages() -> None:
 def test_missing_store_is_explained(tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match="cannot be read"):
         AuditReader(tmp_path / "none.db").search()
+
+
+def test_times_are_looked_for_where_they_are(
+    reader: AuditReader, sink: SqliteSink, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Late arrivals too: a long statement reaches the store after others that began later."""
+    monkeypatch.setattr(sqlite, "SPAN", 4)
+    monkeypatch.setattr(finding, "SPAN", 4)
+    monkeypatch.setattr(finding, "FEW", 0)
+    for hour in (10, 11, 12, 13, 5, 14, 15, 16, 17, 18, 19):
+        sink.write([statement(A, 1000 + 10 * hour + n, f"SELECT {n}", hour) for n in range(3)])
+    with closing(sqlite3.connect(f"file:{reader._path}?mode=ro", uri=True)) as db:
+        assert db.execute("SELECT count(*) FROM spans WHERE block > 1").fetchone()[0] == 9
+    expected = [(A, seq) for seq in (1052, 1051, 1050)]
+    assert found(reader, since="2026-01-01T05:00:00Z", until="2026-01-01T06:00:00Z", connection="orders") == expected
+    monkeypatch.setattr(finding, "NEWEST", 5)           # no more than the one block, if it is the right one
+    monkeypatch.setattr(finding, "MANY", 0)
+    assert found(reader, since="2026-01-01T05:00:00Z", until="2026-01-01T06:00:00Z", text="SELECT") == expected
+    assert len(found(reader, until="2026-01-01T12:00:00Z", event="statement")) == 3 + 9
+    assert found(reader, since="2026-01-01T19:00:00Z", limit=2) == [(A, 1192), (A, 1191)]

@@ -41,6 +41,7 @@ from hoopfast.errors import AuditUnavailable
 VERSION = 3
 CACHED_MAX = 50_000                     # ids kept in memory, of sessions and of definitions
 # Indexes that cost little, because few events are in them (audit.finding).
+SPAN = 4096                             # events, by id, whose times `spans` has: where a time may be found
 USUAL_KIND = OUTCOME_TEXTS.index("complete")
 MANY_ROWS = 1000
 SLOW_US = 100_000
@@ -76,11 +77,12 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_name ON events (session, seq);
 CREATE INDEX events_at ON events (at);
 CREATE INDEX events_definition ON events (definition, session) WHERE definition IS NOT NULL;
-CREATE INDEX events_kind ON events (kind) WHERE kind <> {usual};
+CREATE INDEX events_kind ON events (kind, session, definition) WHERE kind <> {usual};
 CREATE INDEX events_rows ON events (rows) WHERE rows >= {rows};
 CREATE INDEX events_slow ON events (duration_us) WHERE duration_us >= {slow};
 CREATE TABLE marks (
   name TEXT NOT NULL, value TEXT NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (name, value, event)) WITHOUT ROWID;
+CREATE TABLE spans (block INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest INTEGER NOT NULL);
 CREATE TABLE running (session TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (session, seq));
 CREATE TABLE checkpoints (
   number INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, line TEXT NOT NULL, leaves BLOB NOT NULL);
@@ -91,6 +93,8 @@ _ROW = "(NULL,?,?,?,?,?,?,?,?)"
 _INSERT_GROUP = "INSERT OR FAIL INTO events VALUES " + ",".join([_ROW] * _GROUP)
 _INSERT_NEW = f"INSERT INTO events VALUES {_ROW}"
 _INSERT_ONE = f"INSERT INTO events VALUES {_ROW} ON CONFLICT (session, seq) DO NOTHING"
+_SPAN = """INSERT INTO spans VALUES (?,?,?) ON CONFLICT (block) DO UPDATE
+ SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)"""
 _MARK = "INSERT OR IGNORE INTO marks SELECT ?, ?, id FROM events WHERE session = ? AND seq = ?"
 
 
@@ -286,8 +290,12 @@ class SqliteSink:
         self._marks.clear()
         values = store_rows(list(events), self._session_ids, self._definition_ids, self)
         new = insert(values)
+        last = self._sealer.sealed_to + self._sealer.pending
+        times = values[2::_COLUMNS] if new is None else [at for at, taken in zip(values[2::_COLUMNS], new, strict=True)
+                                                        if taken]
+        self._db.executemany(_SPAN, _spans(last + 1, times))
         if self._odd and not self._odd.isdisjoint(values[::_COLUMNS]):
-            made = self._leaves_after(self._sealer.sealed_to + self._sealer.pending)
+            made = self._leaves_after(last)
         else:
             made = leaves(events)
             if new is not None:
@@ -383,6 +391,16 @@ class SqliteSink:
         names = {(what, name, made) for what in NAMED for name in getattr(label, what)}
         self._db.executemany("INSERT INTO definition_names VALUES (?,?,?)", sorted(names))
         return made
+
+
+def _spans(first: int, times: list[int]) -> Iterator[tuple[int, int, int]]:
+    """(block, earliest, latest) of events with these times, numbered from `first` on."""
+    at = 0
+    while at < len(times):
+        block = (first + at) // SPAN
+        part = times[at : at + SPAN - (first + at) % SPAN]
+        yield block, min(part), max(part)
+        at += len(part)
 
 
 def _signed(count: int) -> int:
