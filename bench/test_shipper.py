@@ -50,6 +50,9 @@ class _Nothing:
     def sync(self) -> dict[str, Any]:
         return {}
 
+    def kept(self, mark: dict[str, Any]) -> None:
+        pass
+
     def running(self, events: Sequence[Any]) -> None:
         pass
 

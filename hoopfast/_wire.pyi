@@ -197,3 +197,12 @@ def json_lines(items: list[Any], encode: Callable[[Any], bytes]) -> bytes:
 
 def store_rows(items: list[Any], sessions: dict[Any, int], definitions: dict[Any, int], store: Any) -> list[Any]:
     """The columns of audit.sinks.sqlite's events, one row after the other. `store` has session, definition, row, mark."""
+
+def leaf_hashes(lines: bytes) -> bytes:
+    """SHA-256 of each line (they end with a newline, which does not count) as a leaf of RFC 6962, 32 bytes each."""
+
+def leaves_of(items: list[Any], encode: Callable[[Any], bytes]) -> bytes:
+    """leaf_hashes of json_lines."""
+
+def merkle_root(leaves: bytes) -> bytes:
+    """The 32 bytes at the top of RFC 6962's tree over these hashes. ValueError when there is none."""

@@ -31,3 +31,4 @@ include "_wire/api.pyx"          # Relay, as Python sees it
 include "_wire/trailjson.pyx"    # JSON of the audit trail
 include "_wire/decode.pyx"       # the journal read back: records -> finished statements
 include "_wire/trail.pyx"        # finished statements -> JSON lines, rows of the audit store
+include "_wire/proof.pyx"        # hashes of the audit trail's proof

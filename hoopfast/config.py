@@ -103,6 +103,7 @@ class Audit(Section, frozen=True, kw_only=True):
     results: str = "64KiB"                          # none | <size> | all
     max_bytes: str = "1GiB"                         # journal waiting to be shipped; then sessions pause
     sinks: tuple[Sink, ...] = (Sink(kind="sqlite"), Sink(kind="jsonl"))
+    checkpoints: str = ""                           # a file elsewhere that gets a copy of every checkpoint
 
 
 class Webhook(Section, frozen=True, kw_only=True):

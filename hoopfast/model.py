@@ -304,11 +304,12 @@ class StatementFacts(Frozen, frozen=True, kw_only=True):
 
     `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in
     it (data-modifying CTEs, EXPLAIN ANALYZE, PREPARE, COPY (...)), lower case, never empty.
-    `tables` are names as written, "schema.table" or "table".
+    `tables` are names as written, "schema.table" or "table"; `columns` what it may read of them (analysis.columns).
     """
 
     kinds: tuple[str, ...]
     tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     unfiltered: bool = False        # an UPDATE or DELETE (or MERGE) which no column of its target restricts
     opaque: str = ""                # why it cannot be read (DO, CALL, ...); empty when it can
 

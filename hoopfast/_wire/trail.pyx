@@ -109,14 +109,10 @@ cdef str detail_of(Buffer* b, Finished f):
         w = add(w + 8, f.tag)
         w[0] = c'"'
         w += 1
-    if f.rows:
-        w = add_field(w, b',"rows":', 8, f.rows)
     if f.sent:
         w = add_field(w, b',"bytes":', 9, f.sent)
     if f.copied:
         w = add_field(w, b',"copy_bytes":', 14, f.copied)
-    if f.duration_us:
-        w = add_field(w, b',"duration_us":', 15, f.duration_us)
     if f.error is not None:
         memcpy(w, b',"error":', 9)
         w = add(w + 9, f.error)
@@ -143,7 +139,7 @@ def store_rows(list items, dict sessions, dict definitions, store):
             f = <Finished>item
             session = sessions.get(f.session)
             if session is None:
-                session = sessions[f.session] = store.session(f.session.id)
+                session = sessions[f.session] = store.session(f.session.id, f.session.who)
             definition = definitions.get(f.definition)
             if definition is None:
                 definition = definitions[f.definition] = store.definition(f.definition.info)
@@ -154,6 +150,8 @@ def store_rows(list items, dict sessions, dict definitions, store):
             values.append(f.wall)
             values.append(definition)
             values.append(f.outcome)
+            values.append(<int64_t>f.rows)
+            values.append(<int64_t>f.duration_us)
             values.append(detail_of(&b, f))
         return values
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hoopfast.analysis.columns import Columns, table_name
 from hoopfast.analysis.filters import unfiltered
 from hoopfast.analysis.parse import Statement
 from hoopfast.analysis.tree import Body, strings, unwrap, walk
@@ -94,9 +95,11 @@ def _facts(statement: Statement) -> StatementFacts:
     ctes = set()
     loose = False
     runs_inner = statement.tag != "ExplainStmt" or explain_runs(statement.node)
+    columns = Columns()
     for tag, node in walk(statement.tag, statement.node):
+        columns.see(tag, node)
         if tag == "RangeVar":
-            names[_table(node)] = None
+            names[table_name(node)] = None
         elif tag == "CommonTableExpr":
             ctes.add(node.get("ctename", ""))
         elif tag == "DropStmt":
@@ -118,6 +121,7 @@ def _facts(statement: Statement) -> StatementFacts:
     return StatementFacts(
         kinds=tuple(dict.fromkeys(kinds)) or ("other",),
         tables=tuple(name for name in names if name not in ctes),
+        columns=columns.names(),
         unfiltered=loose,
         opaque=opaque,
     )
@@ -184,11 +188,6 @@ def _query_kinds(node: Body) -> tuple[str, ...]:
     if tag == "SelectStmt" and "valuesLists" not in inner:
         return ("select",)
     return ()
-
-
-def _table(node: Body) -> str:
-    name = str(node.get("relname", ""))
-    return f"{node['schemaname']}.{name}" if node.get("schemaname") else name
 
 
 def _dropped(node: Body) -> list[str]:

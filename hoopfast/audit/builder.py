@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hoopfast._wire import Decoder, Finished
+from hoopfast._wire import Decoder, Finished, leaves_of
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
     Event,
@@ -27,6 +27,7 @@ from hoopfast.audit.events import (
     Statement,
     decode,
     decode_label,
+    encode,
     utc,
 )
 from hoopfast.audit.segments import Joiner, Record
@@ -83,6 +84,22 @@ class _State(msgspec.Struct, array_like=True):
 
 
 _unpack = msgspec.msgpack.Decoder(_State)
+
+
+class Batch(list[Item]):
+    """Events on their way to the sinks, with their leaves (audit.chain), which several of them need."""
+
+    _leaves: tuple[int, bytes] | None = None
+
+    def leaves(self) -> bytes:
+        if self._leaves is None or self._leaves[0] != len(self):
+            self._leaves = (len(self), leaves_of(list(self), encode))
+        return self._leaves[1]
+
+
+def leaves(events: Sequence[Item]) -> bytes:
+    """Hashes of the events' JSON lines, 32 bytes each: what checkpoints cover."""
+    return (events if isinstance(events, Batch) else Batch(events)).leaves()
 
 
 def as_event(item: Item) -> Event:
@@ -279,7 +296,7 @@ def _verdict(raw: bytes, types: bytes) -> tuple[Label, tuple[int, ...], bytes]:
     oids = type_oids(types)
     tail = _json.encode({
         "parameter_types": oids, "verdict": label.verdict, "rule": label.rule, "masks": label.masks,
-        "tables": label.tables,
+        "tables": label.tables, "kinds": label.kinds, "columns": label.columns,
     })
     return label, oids, b"," + tail[1:-1] + b',"outcome":"'
 

@@ -72,6 +72,8 @@ class Statement(Base, tag="statement", gc=False):
     rule: str = ""
     masks: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     outcome: str = UNKNOWN
     tag: str = ""
     rows: int = 0
@@ -209,6 +211,8 @@ class Label(msgspec.Struct):
     rule: str = ""
     masks: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 class _LooseLabel(msgspec.Struct):
@@ -216,6 +220,8 @@ class _LooseLabel(msgspec.Struct):
     rule: str = ""
     masks: Any = ()
     tables: Any = ()
+    kinds: Any = ()
+    columns: Any = ()
 
 
 _loose_label = msgspec.json.Decoder(_LooseLabel)
@@ -224,7 +230,8 @@ _loose_label = msgspec.json.Decoder(_LooseLabel)
 def decode_label(data: bytes) -> Label:
     """Whatever the front wrote: what is not a list of names is kept as JSON text. Raises msgspec.MsgspecError."""
     loose = _loose_label.decode(data)
-    return Label(loose.verdict, loose.rule, _names(loose.masks), _names(loose.tables))
+    parts = (loose.masks, loose.tables, loose.kinds, loose.columns)
+    return Label(loose.verdict, loose.rule, *map(_names, parts))
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -9,24 +9,22 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from hoopfast.audit.events import SCHEMA, nanoseconds, utc
+from hoopfast.audit import finding
+from hoopfast.audit.finding import BadSearch, parse_time
+from hoopfast.audit.readers import readers
+from hoopfast.audit.stored import QUERY, StoredLines
 from hoopfast.errors import GatewayError
 
 LIMIT_MAX = 10_000
 PAGE = 1000
+EXPORTED = 5000                         # events that are read at a time; what they share is looked up once
 
 _HEADER = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
-_SELECT = """SELECT
- e.id, e.seq, e.at, k.event, k.outcome, e.detail, s.session, s.header, d.sql, d.verdict, d.rule, d.masks, d.tables,
- d.types
- FROM events e CROSS JOIN sessions s ON s.id = e.session CROSS JOIN kinds k ON k.code = e.kind
- LEFT JOIN definitions d ON d.id = e.definition"""
 _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at, s.reason, s.header,
  (SELECT count(*) FROM events e WHERE e.session = s.id AND e.definition IS NOT NULL) AS statements,
  (SELECT count(*) FROM events e WHERE e.session = s.id
@@ -34,34 +32,6 @@ _SESSIONS = """SELECT s.session, s.user, s.connection, s.started_at, s.ended_at,
  (SELECT count(*) FROM events e WHERE e.session = s.id
    AND e.kind IN (SELECT code FROM kinds WHERE outcome = 'denied')) AS denied
  FROM sessions s"""
-_DETAIL = {
-    "kind": "extended", "statement_name": "", "portal": "", "row_limit": 0, "parameters": None, "tag": "", "rows": 0,
-    "bytes": 0, "copy_bytes": 0, "duration_us": 0, "error": None, "results": [],
-}
-
-_TEXT = "e.definition IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
-FILTERS = {
-    # The session's user, or the event's own where there is no session.
-    "user": """(e.session IN (SELECT id FROM sessions WHERE user = ?)
- OR e.id IN (SELECT event FROM marks WHERE name = 'user' AND value = ?))""",
-    "connection": "e.session IN (SELECT id FROM sessions WHERE connection = ?)",
-    "session": "e.session IN (SELECT id FROM sessions WHERE session = ?)",
-    "text": _TEXT,
-    "table": """e.definition IN
- (SELECT definition FROM definition_tables WHERE name = ? OR substr(name, instr(name, '.') + 1) = ?)""",
-    "verdict": "e.definition IN (SELECT id FROM definitions WHERE verdict = ?)",
-    "rule": "e.definition IN (SELECT id FROM definitions WHERE rule = ?)",
-    "outcome": "e.kind IN (SELECT code FROM kinds WHERE outcome = ?)",
-    "sqlstate": "e.id IN (SELECT event FROM marks WHERE name = 'sqlstate' AND value = ?)",
-    "event": "e.kind IN (SELECT code FROM kinds WHERE event = ?)",
-    "since": "e.at >= ?",
-    "until": "e.at < ?",
-}
-
-
-class BadSearch(GatewayError):
-    """A filter that cannot be understood; the message says which and what it should look like."""
-
 
 class AuditReader:
     """Reads while the shipper writes. Safe in threads: each has a connection of its own."""
@@ -105,7 +75,9 @@ class AuditReader:
             row = db.execute(f"{_SESSIONS} WHERE s.session = ?", (id,)).fetchone()
             if row is None:
                 return None
-            events = [_event(found) for found in db.execute(f"{_SELECT} WHERE s.session = ? ORDER BY e.seq", (id,))]
+            own = "WHERE session = (SELECT id FROM sessions WHERE session = ?) ORDER BY seq"
+            found = db.execute(f"{QUERY} {own}", (id,))
+            events = _decoded(db, found.fetchall())
             running = db.execute("SELECT event FROM running WHERE session = ?", (id,)).fetchall()
         known = {event["seq"] for event in events}
         more = [orjson.loads(found["event"]) for found in running]
@@ -115,41 +87,60 @@ class AuditReader:
     def search(self, *, limit: int = 100, after: int | None = None, **filters: Any) -> list[dict[str, Any]]:
         """Events, newest first; give the last one's `id` as `after` for the next page. Empty filters do not count.
 
-        `filters`: those of FILTERS. `text`: every word must stand in the SQL (a word matches from its beginning: "cust"
-        finds customers). `table`: as the statement names it, or without the schema. `since`, `until`: ISO 8601, or an
-        age like 15m, 2h, 7d. Raises BadSearch.
+        `filters`: those of finding.FILTERS. `text`: every word must stand in the SQL (a word matches from its
+        beginning: "cust" finds customers). `table`: as the statement names it, or without the schema. `column`: that a
+        statement may read. `rows`, `duration`: at least. `since`, `until`: ISO 8601, or an age like 15m, 2h, 7d.
+        Raises BadSearch.
         """
-        where, values = _conditions(filters)
-        if after is not None:
-            where.append("e.id < ?")
-            values.append(int(after))
-        return self._events(where, "DESC", values, limit)
+        with self._reading() as db:
+            ids = finding.newest(db, finding.conditions(db, filters), _bounded(limit), after)
+            return _decoded(db, _rows(db, ids, "DESC"))
 
-    def export(self, *, limit: int | None = None, **filters: Any) -> Iterator[dict[str, Any]]:
-        """Everything that `search` would find, in order of arrival, read a page at a time."""
+    def export(self, *, limit: int | None = None, **filters: Any) -> Iterator[bytes]:
+        """Everything that `search` would find, in order of arrival, read a page at a time, as lines of JSON.
+
+        `id` comes first, then the event as it was hashed: `audit verify` can check an export (verify_files).
+        """
         after, left = 0, limit or 2**63
-        where, values = _conditions(filters)
+        with self._reading() as db:
+            wanted = finding.conditions(db, filters)
+            listed = finding.listed(db, wanted) if wanted else None
         while left > 0:
-            page = self._events([*where, "e.id > ?"], "ASC", [*values, after], min(left, PAGE))
-            yield from page
-            if not page:
+            size = min(left, EXPORTED)
+            with self._reading() as db:
+                if listed is not None:
+                    ids, listed = listed[:size], listed[size:]
+                else:
+                    ids = finding.oldest(db, wanted, size, after)
+                rows = _rows(db, ids, "ASC")
+                lines = list(map(StoredLines(db).line, rows))
+            for row, line in zip(rows, lines, strict=True):
+                yield b'{"id":%d,%b' % (row[0], line[1:-1])
+            if not rows:
                 return
-            after, left = page[-1]["id"], left - len(page)
+            after, left = rows[-1][0], left - len(rows)
+
+    def who_saw(self, column: str, *, limit: int = 100, **filters: Any) -> list[dict[str, Any]]:
+        """Sessions with statements that may have read a column (finding.column_of), those that began last first.
+
+        Each: its header as in `sessions`, and of these statements `read` (how many came to an end that may have shown
+        something), `rows`, `first`, `last`, `masks` (of the column, in any of them), `clear` (whether one had none) and
+        `sample`, one text. `filters`: user, connection, since, until. Raises BadSearch.
+        """
+        if odd := set(filters) - {"user", "connection", "since", "until"}:
+            raise BadSearch(f"who-saw cannot be filtered by {odd.pop()}; use user, connection, since or until")
+        with self._reading() as db:
+            return [{**_session(row), **saw} for row, saw in readers(db, column, filters, _bounded(limit), _SESSIONS)]
 
     def tail(self, after_rowid: int, limit: int = PAGE) -> list[dict[str, Any]]:
         """What arrived after the event with this `id`, oldest first; 0 begins with the first. See `last_id`."""
-        return self._events(["e.id > ?"], "ASC", [after_rowid], limit)
+        with self._reading() as db:
+            return _decoded(db, _rows(db, finding.oldest(db, [], _bounded(limit), after_rowid), "ASC"))
 
     def last_id(self) -> int:
         """Where a tail that wants only what is new begins."""
         with self._reading() as db:
-            return int(db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
-
-    def _events(self, where: list[str], order: str, values: list[Any], limit: int) -> list[dict[str, Any]]:
-        condition = f" WHERE {' AND '.join(where)}" if where else ""
-        query = f"{_SELECT}{condition} ORDER BY e.id {order} LIMIT ?"
-        with self._reading() as db:
-            return [_event(row) for row in db.execute(query, (*values, _bounded(limit)))]
+            return finding.last_id(db)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -173,44 +164,6 @@ class AuditReader:
             raise GatewayError(f"the audit store {self._path} cannot be read: {failure}") from failure
 
 
-def parse_time(text: str) -> str:
-    """ISO 8601 (UTC unless it says otherwise) or an age (30s, 15m, 2h, 7d), as the store has it. Raises BadSearch."""
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    try:
-        if text[-1:] in units and text[:-1].isdigit():
-            moment = datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        said = f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00:00Z, or an age like 15m, 2h, 7d"
-        raise BadSearch(said) from None
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
-
-
-def _conditions(filters: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
-    """WHERE conditions and their values. Raises BadSearch for a filter that does not exist."""
-    where: list[str] = []
-    values: list[Any] = []
-    for name, value in filters.items():
-        if name not in FILTERS:
-            raise BadSearch(f"events cannot be searched by {name}; use one of {', '.join(FILTERS)}")
-        if value in {None, ""}:
-            continue
-        text = str(value)
-        if name == "text":
-            words = [word for word in text.replace('"', " ").split() if any(c.isalnum() for c in word)]
-            # Without a word there is nothing to look up in the index: signs are searched letter by letter.
-            where.append(_TEXT if words else "e.definition IN (SELECT id FROM definitions WHERE instr(sql, ?) > 0)")
-            values.append(" ".join(f'"{word}"*' for word in words) if words else text)
-        else:
-            condition = FILTERS[name]
-            where.append(condition)
-            given = nanoseconds(parse_time(text)) if name in {"since", "until"} else text
-            values += [given] * condition.count("?")
-    return where, values
-
-
 def _bounded(limit: int) -> int:
     return max(1, min(int(limit), LIMIT_MAX))
 
@@ -225,15 +178,11 @@ def _session(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _event(row: sqlite3.Row) -> dict[str, Any]:
-    detail = orjson.loads(row["detail"])
-    if row["event"] != "statement":
-        return {"id": row["id"], **detail}
-    header = orjson.loads(row["header"])
-    return {
-        "id": row["id"], "event": "statement", "schema": SCHEMA, "session": row["session"], "seq": row["seq"],
-        "at": utc(row["at"]),
-        **{name: header.get(name, "") for name in _HEADER}, "sql": row["sql"], **_DETAIL, **detail,
-        "parameter_types": orjson.loads(row["types"]), "verdict": row["verdict"], "rule": row["rule"],
-        "masks": orjson.loads(row["masks"]), "tables": orjson.loads(row["tables"]), "outcome": row["outcome"],
-    }
+def _rows(db: sqlite3.Connection, ids: list[int], order: str) -> list[Any]:
+    """Rows of stored.QUERY."""
+    return db.execute(f"{QUERY} WHERE id IN ({','.join(map(str, ids))}) ORDER BY id {order}").fetchall()
+
+
+def _decoded(db: sqlite3.Connection, rows: list[Any]) -> list[dict[str, Any]]:
+    lines = StoredLines(db)
+    return [{"id": row["id"], **orjson.loads(lines.line(row))} for row in rows]

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from hoopfast.audit.builder import Item
+from hoopfast.audit.builder import Batch
 from hoopfast.audit.sinks.base import Sink
 from hoopfast.audit.streams import (
     Place,
@@ -66,7 +66,7 @@ class _Lane:
     def __init__(self, sinks: list[Sink], streams: dict[str, Stream]) -> None:
         self.sinks = sinks
         self.streams = streams
-        self.pending: list[Item] = []
+        self.pending = Batch()
         self.retry_at = 0.0
         self.backoff = BACKOFF_FIRST_S
         self.error = ""
@@ -205,7 +205,7 @@ class Shipper:
                 self._failed(sink, failure)
                 failed.append((sink, f"{type(failure).__name__}: {failure}"))
         if not failed:
-            lane.pending, lane.error, lane.backoff = [], "", BACKOFF_FIRST_S
+            lane.pending, lane.error, lane.backoff = Batch(), "", BACKOFF_FIRST_S
             return
         for sink, error in failed:
             left = lane
@@ -218,7 +218,7 @@ class Shipper:
             left.retry_at = time.monotonic() + left.backoff
             left.backoff = min(left.backoff * 2, BACKOFF_MAX_S)
         if lane.sinks[0] not in [sink for sink, _ in failed]:
-            lane.pending, lane.error, lane.backoff = [], "", BACKOFF_FIRST_S
+            lane.pending, lane.error, lane.backoff = Batch(), "", BACKOFF_FIRST_S
 
     def _failed(self, sink: Sink, failure: Exception) -> None:
         self._errors += 1
@@ -295,6 +295,7 @@ class Shipper:
         new = Checkpoint(places, done, mark)
         _write_file(home / "checkpoint", msgspec.json.encode(new))
         self._kept[sink.name] = new
+        sink.kept(mark)
         wanted = {f"{key}-{place[0]}.state" for key, place in places.items()}
         for path in home.glob("*.state"):
             if path.name not in wanted:

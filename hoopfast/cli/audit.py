@@ -1,4 +1,4 @@
-"""`hoopfast audit`: search, export and follow the audit trail."""
+"""`hoopfast audit`: search, export and follow the audit trail (its proof: cli/proof.py)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any, TypeVar
 
 import click
 
+from hoopfast.cli import proof
 from hoopfast.cli.client import AdminClient, admin_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CSV_COLUMNS = (
-    "at", "session", "seq", "event", "user", "connection", "client", "application", "kind", "sql", "parameters",
-    "verdict", "rule", "outcome", "tag", "rows", "bytes", "duration_us", "sqlstate", "message",
-)
 _FILTERS = {
     "user": "Who.",
     "connection": "Where.",
     "session": "One session.",
     "text": "Words of the SQL, from their beginning.",
     "table": "A table, with or without its schema.",
+    "column": "A column that a statement may read: schema.table.column, table.column or column.",
+    "kind": "What a statement does: select, update, drop, ...",
     "verdict": "allow | deny | approve.",
     "rule": "The policy rule that matched.",
     "outcome": "complete | error | denied | suspended | unknown.",
-    "sqlstate": "The error's code.",
+    "sqlstate": "The error's code, or its first two signs.",
     "event": "statement | session_start | session_end | note | gateway.",
+    "rows": "At least this many.",
+    "duration": "At least this long: 250ms, 5s, 2m.",
     "since": "Not before: 2026-01-31, 2026-01-31T12:00Z, or an age like 15m, 2h, 7d.",
     "until": "Before: the same.",
 }
@@ -49,7 +50,11 @@ def filters(function: F) -> F:
 
 @click.group()
 def command() -> None:
-    """Search, export and follow the audit trail."""
+    """Search, export and follow the audit trail, and prove that it is whole."""
+
+
+for verb in (proof.verify, proof.prove, proof.keys, proof.checkpoints):
+    command.add_command(verb)
 
 
 @command.command()
@@ -75,26 +80,60 @@ def search(client: AdminClient, given: dict[str, str], limit: int, results: bool
         click.echo("nothing matches", err=True)
 
 
+@command.command("who-saw")
+@click.argument("column")
+@admin_options
+@click.option("--user", default="", help="Only this person.")
+@click.option("--connection", default="", help="Only here.")
+@click.option("--since", default="", help="Not before: 2026-01-31, 2026-01-31T12:00Z, or an age like 15m, 2h, 7d.")
+@click.option("--until", default="", help="Before: the same.")
+@click.option("--limit", default=50, show_default=True, help="At most this many sessions.")
+@click.option("--json", "as_json", is_flag=True, help="The gateway's answer as it came.")
+def who_saw(client: AdminClient, column: str, limit: int, as_json: bool, **given: str) -> None:
+    """Sessions whose statements may have read COLUMN: schema.table.column, table.column or column.
+
+    Told by the names in the statements: what a view or function reads inside counts under the name of that. "masked"
+    says that every such statement showed the column hidden.
+    """
+    from hoopfast.cli.table import Column, dump, echo, moment
+
+    answer = client.get("/audit/who-saw", column=column, limit=limit, **given)
+    if as_json:
+        click.echo(dump(answer))
+        return
+    columns = (
+        Column("session", 9), Column("user", 10, least=12), Column("connection", 7, least=8), Column("last read", 8),
+        Column("times", 6), Column("rows", 5), Column("seen", 7, least=5), Column("a statement", 4, least=20),
+    )
+    rows = [
+        (found["session"], found["user"], found["connection"], moment(found["last"]), found["read"], found["rows"],
+         "clear" if found["clear"] else "masked", " ".join(str(found["sample"]).split()))
+        for found in answer["sessions"]
+    ]
+    echo(columns, rows, f"no recorded statement may have read {column}")
+
+
 @command.command()
 @admin_options
 @filters
-@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="Instead of stdout.")
-def export(client: AdminClient, given: dict[str, str], form: str, output: Any) -> None:
-    """Every event that matches, oldest first, as JSON lines or CSV."""
-    import csv
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, allow_dash=True), default="-",
+              help="Instead of stdout.")
+def export(client: AdminClient, given: dict[str, str], form: str, output: str) -> None:
+    """Every event that matches, oldest first: JSON lines (which `audit verify` can check), CSV or Parquet."""
+    from hoopfast.cli import export as forms
 
-    import orjson
-
-    events = client.stream("/audit/export", **given)
-    if form == "jsonl":
-        for event in events:
-            output.write(orjson.dumps(event).decode() + "\n")
+    if form == "parquet":
+        if output == "-":
+            raise click.UsageError("Parquet goes to a file: say -o FILE")
+        forms.write_parquet(client.stream("/audit/export", **given), output)
         return
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for event in events:
-        writer.writerow([_cell(_field(event, name)) for name in CSV_COLUMNS])
+    with click.open_file(output, "w", encoding="utf-8") as file:
+        if form == "csv":
+            forms.write_csv(client.stream("/audit/export", **given), file)
+        else:
+            for line in client.lines("/audit/export", **given):
+                file.write(line.decode() + "\n")
 
 
 @command.command()
@@ -129,21 +168,3 @@ def tail(client: AdminClient, follow: bool, count: int, as_json: bool) -> None:
             show(event)
     except KeyboardInterrupt:
         return
-
-
-def _field(event: dict[str, Any], name: str) -> Any:
-    if name in {"sqlstate", "message"}:
-        return (event.get("error") or {}).get(name)
-    if name == "sql" and event["event"] != "statement":
-        return event.get("action") or (event.get("note") or {}).get("event") or event.get("reason")
-    return event.get(name)
-
-
-def _cell(value: Any) -> str:
-    """One CSV cell; a spreadsheet must not take what a client wrote for a formula."""
-    import orjson
-
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return f"'{text}" if isinstance(value, str) and text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hoopfast.audit.finding import FILTERS
 from hoopfast.control.principal import Principal, Refused, local_principal, principal_of
 from hoopfast.errors import ClientFault
 from hoopfast.model import Identity
@@ -32,12 +33,6 @@ log = logging.getLogger("hoopfast.supervisor.api")
 BODY_MAX_BYTES = 64 * 1024
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
-# Query parameters that the audit store understands; see audit/search.py.
-FILTERS = (
-    "user", "connection", "session", "text", "table", "verdict", "rule", "outcome", "sqlstate", "event", "since",
-    "until",
-)
-
 PAGING = ("limit", "after", "live")
 HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -126,6 +121,7 @@ class Api:
             ("GET", "/audit/search", self.search),
             ("GET", "/audit/export", self.export),
             ("GET", "/audit/tail", self.tail),
+            ("GET", "/audit/who-saw", self.who_saw),
             ("GET", "/approvals", self.approvals),
             ("GET", "/approvals/{name}", self.approval),
             ("POST", "/approvals/{name}/approve", self.approve),
@@ -204,6 +200,13 @@ class Api:
     async def tail(self, request: Request) -> Response:
         after = _number(request, "after", -1, 2**63 - 1)
         return _lines(self._operations.tail(await self.who(request), None if after < 0 else after))
+
+    async def who_saw(self, request: Request) -> Response:
+        filters = _filters(request)
+        column = filters.pop("column", "")
+        if not column:
+            raise Refused(400, "say which column", hint="column=schema.table.column")
+        return Json(await self._operations.who_saw(await self.who(request), column, **filters))
 
     # ------------------------------------------------------------ approvals
 
@@ -308,10 +311,10 @@ def _number(request: Request, name: str, default: int, largest: int) -> int:
 
 # ---------------------------------------------------------------- output
 
-def _lines(events: AsyncIterator[dict[str, Any]]) -> Response:
+def _lines(events: AsyncIterator[dict[str, Any]] | AsyncIterator[bytes]) -> Response:
     async def encoded() -> AsyncIterator[bytes]:
         async for event in events:
-            yield orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+            yield event + b"\n" if isinstance(event, bytes) else orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
 
     return StreamingResponse(encoded(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 

@@ -17,7 +17,7 @@ import msgspec
 
 from hoopfast import model
 from hoopfast.audit.events import utc
-from hoopfast.audit.search import BadSearch
+from hoopfast.audit.finding import BadSearch
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
 from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, LOCAL_ADMIN, Principal, Refused, principal_of
@@ -58,7 +58,9 @@ class AuditReading(Protocol):
     def session(self, id: str) -> dict[str, Any] | None: ...  # noqa: A002  (the reader's name for it)
     @property
     def search(self) -> Callable[..., list[dict[str, Any]]]: ...
-    def export(self, **filters: Any) -> Iterator[dict[str, Any]]: ...
+    @property
+    def who_saw(self) -> Callable[..., list[dict[str, Any]]]: ...
+    def export(self, **filters: Any) -> Iterator[bytes]: ...
     def tail(self, after_rowid: int, limit: int = 1000) -> list[dict[str, Any]]: ...
     def last_id(self) -> int: ...
 
@@ -175,8 +177,14 @@ class Operations:
         self.note(who, "audit_search", filters=filters)
         return {"events": await _reading(audit.search, **filters)}
 
-    def export(self, who: Principal, **filters: Any) -> AsyncIterator[dict[str, Any]]:
-        """Every matching event, newest first; read in batches, so that an export of a year fits in memory."""
+    async def who_saw(self, who: Principal, column: str, **filters: Any) -> dict[str, Any]:
+        who.need(ADMIN, AUDITOR)
+        audit = self._need_audit()
+        self.note(who, "audit_who_saw", column=column, filters=filters)
+        return {"sessions": await _reading(audit.who_saw, column, **filters)}
+
+    def export(self, who: Principal, **filters: Any) -> AsyncIterator[bytes]:
+        """Every matching event as a line, oldest first; read in batches, so that an export of a year fits in memory."""
         # Not a generator itself: the refusal has to come before the first byte of the answer.
         who.need(ADMIN, AUDITOR)
         audit = self._need_audit()
@@ -337,7 +345,7 @@ async def _reading(read: Callable[..., T], *arguments: Any, **filters: Any) -> T
         raise Refused(503, str(failure), hint="The journal keeps everything meanwhile.") from failure
 
 
-async def _batched(audit: AuditReading, filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _batched(audit: AuditReading, filters: dict[str, Any]) -> AsyncIterator[bytes]:
     events = audit.export(**filters)
     while batch := await asyncio.to_thread(lambda: list(islice(events, EXPORT_BATCH))):
         for event in batch:

@@ -411,8 +411,9 @@ def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: C
 def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: str, **extra: str) -> bytes:
     kinds = dict.fromkeys(kind for one in work.facts for kind in one.kinds)
     tables = dict.fromkeys(name for one in work.facts for name in one.tables)
+    columns = dict.fromkeys(name for one in work.facts for name in one.columns)
     return orjson.dumps({"verdict": verdict, "rule": rule, "kinds": list(kinds), "tables": list(tables),
-                         "masks": list(masks), "reason": reason, **extra})
+                         "columns": list(columns), "masks": list(masks), "reason": reason, **extra})
 
 
 # ---------------------------------------------------------------- what people read

@@ -130,3 +130,33 @@ def test_code_is_opaque() -> None:
     assert one("DO 'x'").opaque
     assert one("CALL p()").opaque
     assert not one("SELECT f()").opaque
+
+
+@pytest.mark.parametrize(("sql", "columns"), [
+    ("SELECT ssn FROM public.customers WHERE id = $1", {"public.customers.ssn", "public.customers.id"}),
+    ("SELECT * FROM customers", {"customers.*"}),
+    ("TABLE customers", {"customers.*"}),
+    ("SELECT c.ssn FROM customers c JOIN orders o ON o.customer = c.id", {
+        "customers.ssn", "customers.id", "orders.customer"}),
+    ("SELECT ssn FROM customers, orders", {"customers.ssn", "orders.ssn"}),
+    ("SELECT o.* FROM customers c, orders o", {"orders.*"}),
+    ("SELECT public.customers.ssn FROM public.customers", {"public.customers.ssn"}),
+    ("SELECT c FROM customers c", {"customers.*", "customers.c"}),
+    ("SELECT row_to_json(customers) FROM customers", {"customers.*", "customers.customers"}),
+    ("SELECT (c).ssn FROM customers c", {"customers.*", "customers.c"}),
+    ("SELECT c.a FROM customers AS c (a, b)", {"customers.*", "customers.a"}),
+    ("SELECT 1 FROM a JOIN b USING (ssn)", {"a.ssn", "b.ssn"}),
+    ("WITH customers AS (SELECT * FROM customers) SELECT ssn FROM customers", {"customers.*", "customers.ssn"}),
+    ("SELECT (SELECT ssn FROM customers)", {"customers.ssn"}),
+    ("UPDATE customers SET name = 'x' WHERE ssn = 'y' RETURNING card", {"customers.ssn", "customers.card"}),
+    ("INSERT INTO customers (ssn) VALUES ('x')", set()),
+    ("INSERT INTO copies SELECT ssn FROM customers", {"copies.ssn", "customers.ssn"}),
+    ("COPY customers (ssn, id) TO STDOUT", {"customers.ssn", "customers.id"}),
+    ("COPY customers TO STDOUT", {"customers.*"}),
+    ("COPY customers FROM STDIN", set()),
+    ("COPY (SELECT ssn FROM customers) TO STDOUT", {"customers.ssn"}),
+    ("SELECT 1", set()),
+    ("SELECT " + ", ".join(f"c{n}" for n in range(300)) + " FROM t", {"t.*"}),
+])
+def test_columns(sql: str, columns: set[str]) -> None:
+    assert set(one(sql).columns) == columns

@@ -341,7 +341,7 @@ class EventBuilder:
             application=h.application, kind=intent.kind, sql=definition.sql, statement_name=intent.name,
             portal=intent.portal, row_limit=intent.row_limit, parameters=intent.parameters,
             parameter_types=definition.types, verdict=label.verdict, rule=label.rule, masks=label.masks,
-            tables=label.tables, outcome=outcome,
+            tables=label.tables, kinds=label.kinds, columns=label.columns, outcome=outcome,
         )
 
     def _end(self, number: int, seq: int, wall: int, reason: str) -> None:

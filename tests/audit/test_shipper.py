@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ import zstandard
 from hoopfast.audit import shipper as shipper_module
 from hoopfast.audit.builder import Item, as_events
 from hoopfast.audit.events import Event, Gateway, Statement, gateway_event
+from hoopfast.audit.keys import KeyRing
 from hoopfast.audit.shipper import Shipper
 from hoopfast.audit.sinks.base import make_sinks
 from hoopfast.audit.sinks.jsonl import JsonlSink
 from hoopfast.audit.sinks.sqlite import SqliteSink
 from hoopfast.audit.streams import Spool
+from hoopfast.audit.verify import verify_store
+from hoopfast.audit.verify_files import verify_directory
 from hoopfast.config import Audit, Config
 from hoopfast.config import Sink as SinkConfig
 from hoopfast.errors import AuditUnavailable
@@ -51,6 +54,9 @@ class ListSink:
     def sync(self) -> dict[str, Any]:
         self.syncs += 1
         return {"count": len(self.events)}
+
+    def kept(self, mark: dict[str, Any]) -> None:
+        pass
 
     def running(self, events: Sequence[Statement]) -> None:
         self.shown = list(events)
@@ -110,11 +116,17 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Whatever a test does to the shipper, what it leaves must be whole by its checkpoints."""
     monkeypatch.setattr(shipper_module, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(shipper_module, "BACKOFF_FIRST_S", 0.0)
     monkeypatch.setattr(shipper_module, "BACKOFF_MAX_S", 0.0)
-    return World(tmp_path)
+    yield World(tmp_path)
+    keys = [known.key for known in KeyRing(tmp_path / "audit-keys").public()]
+    for path, verify in ((tmp_path / "audit.db", verify_store), (tmp_path / "audit", verify_directory)):
+        if path.exists():
+            report = verify(path, keys)
+            assert report.good, report
 
 
 def drain(shipper: Shipper) -> None:

@@ -191,3 +191,30 @@ def test_export_and_replay(gateway: Gateway, postgres: PostgresServer, shop: str
     to = postgres.dsn(shop, "app")
     done = gateway.cli("replay", session, "-c", str(gateway.config_file), "--to", to, "--i-mean-it", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_trail_of_a_running_gateway_is_proven(gateway: Gateway) -> None:
+    """Search by what the analysis found, then verify, prove and rotate while it runs."""
+    with gateway.connect("shop", application_name="proof") as db:
+        db.execute("SELECT ssn, id FROM customers /* hf-proof-1 */")
+        db.execute("SELECT item FROM orders WHERE id = 3 /* hf-proof-2 */")
+    event = gateway.wait_audited("hf-proof-1")[0]
+    assert event["kinds"] == ["select"] and set(event["columns"]) == {"customers.ssn", "customers.id"}
+    saw = json.loads(gateway.cli("audit", "who-saw", "public.customers.ssn", "--json").stdout)["sessions"]
+    mine = next(found for found in saw if found["session"] == event["session"])
+    assert (mine["read"], mine["clear"], mine["user"]) == (1, False, "alice@example.com")
+    found = json.loads(gateway.cli("audit", "search", "--column", "orders.item", "--json").stdout)["events"]
+    assert any("hf-proof-2" in one["sql"] for one in found)
+
+    key = gateway.cli("audit", "keys", "show").stdout.split()[0]
+    gateway.cli("audit", "keys", "rotate")
+    with gateway.connect("shop") as db:
+        db.execute("SELECT 1 /* hf-proof-3 */")
+    later = gateway.wait_audited("hf-proof-3")[0]
+    prove = f"{later['session']}/{later['seq']}"
+    wait_until(lambda: gateway.cli("audit", "prove", prove, check=False).returncode == 0, "a proof of the last event")
+    proof = gateway.directory / "proof.json"
+    proof.write_text(gateway.cli("audit", "prove", f"{event['session']}/{event['seq']}").stdout)
+    assert "hf-proof-1" in gateway.cli("audit", "verify", "--proof", str(proof), "--key", key).stdout
+    report = json.loads(gateway.cli("audit", "verify", "--key", key, "--json").stdout)
+    assert len(report) == 2 and all(one["events"] > 10 and not one["problems"] for one in report)

@@ -30,7 +30,9 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "identity": (2.0, ("hoopfast.identity",)),
     "audit": (2.0, ("hoopfast.audit",)),
     "audit effects": (
-        3.0, tuple(f"hoopfast.audit.{name}" for name in ("shipper", "streams", "sinks", "search", "replay")),
+        3.0, tuple(f"hoopfast.audit.{name}" for name in (
+            "shipper", "streams", "sinks", "search", "replay", "keys", "sealing", "stored", "verify",
+            "verify_files", "derived", "finding", "readers")),
     ),
     "net": (3.0, ("hoopfast.net",)),
     "store rows": (2.0, ("hoopfast.store.rows",)),

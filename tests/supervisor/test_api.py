@@ -93,8 +93,11 @@ class FakeAudit:
     def search(self, **filters: Any) -> list[dict[str, Any]]:
         return [{"event": "statement", "filters": sorted(filters)}]
 
+    def who_saw(self, column: str, **filters: Any) -> list[dict[str, Any]]:
+        return [{"session": f"{7:016x}", "column": column}]
+
     def export(self, **filters: Any) -> Any:
-        return iter([{"id": n} for n in range(1200)])
+        return iter([b'{"id":%d}' % n for n in range(1200)])
 
     def tail(self, after_rowid: int, limit: int = 1000) -> list[dict[str, Any]]:
         return [{"id": after_rowid + 1}]
@@ -176,6 +179,7 @@ MATRIX = [
     ("POST", "/sessions/0000000000000007/kill", {"reason": "x"}, ["adm", "local"]),
     ("GET", "/audit/search", {}, READS),
     ("GET", "/audit/export", {}, READS),
+    ("GET", "/audit/who-saw?column=t.c", {}, READS),
     ("GET", "/approvals", {}, [*READS, "dba"]),
     ("GET", "/secrets", {}, ["adm", "local"]),
     ("POST", "/secrets", {"user": "bot", "ttl_s": 60}, ["adm", "local"]),

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hoopfast.audit.builder import Item
 from hoopfast.audit.events import Statement
+from hoopfast.audit.keys import DIRECTORY, KeyRing
 from hoopfast.config import Config
 
 
@@ -29,6 +30,9 @@ class Sink(Protocol):
     def sync(self) -> dict[str, Any]:
         """Everything written survives a power cut when this returns; the mark is kept for `restore`."""
 
+    def kept(self, mark: dict[str, Any]) -> None:
+        """The mark of the last `sync` is on disk: nothing before it will be sent again."""
+
     def running(self, events: Sequence[Statement]) -> None:
         """The statements that run now, and only those: a view for people, not part of the trail. May do nothing."""
 
@@ -42,12 +46,14 @@ def make_sinks(config: Config, state_dir: str | Path) -> list[Sink]:
     from hoopfast.audit.sinks.sqlite import SqliteSink  # noqa: PLC0415
 
     root = Path(state_dir)
+    keys = KeyRing(root / DIRECTORY)
+    second = root / config.audit.checkpoints if config.audit.checkpoints else None
     sinks: list[Sink] = []
     for sink in config.audit.sinks:
         same = sum(1 for made in sinks if made.name.split("-")[0] == sink.kind)
         name = sink.kind if not same else f"{sink.kind}-{same + 1}"
         if sink.kind == "sqlite":
-            sinks.append(SqliteSink(root / (sink.path or "audit.db"), name=name))
+            sinks.append(SqliteSink(root / (sink.path or "audit.db"), name=name, keys=keys, checkpoints=second))
         else:
-            sinks.append(JsonlSink(root / (sink.path or "audit"), name=name))
+            sinks.append(JsonlSink(root / (sink.path or "audit"), name=name, keys=keys, checkpoints=second))
     return sinks

@@ -1,7 +1,7 @@
 """Events as JSON lines, one file per day and per 64 MiB, older files compressed with zstd.
 
 `events-20260131.jsonl`, `events-20260131.1.jsonl`, ...; the day is that of writing (UTC). After a crash the file is cut
-back to the last mark, so a repetition never stands in it twice.
+back to the last mark, so a repetition never stands in it twice. What is behind a mark is sealed (sinks.jsonl_seal).
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from typing import Any
 import zstandard
 
 from hoopfast._wire import json_lines
-from hoopfast.audit.builder import Item
+from hoopfast.audit.builder import Item, leaves
 from hoopfast.audit.events import Statement, encode
+from hoopfast.audit.keys import DIRECTORY, KeyRing
+from hoopfast.audit.sinks.jsonl_seal import FileSealer, Spot, file_place
 
 ROTATE_BYTES = 64 << 20
+_AT_ONCE = 256                          # lines: as many as the cache has room for, measured at half the cost of all
 _LEVEL = 1                              # measured on lines of ours: as small as 3 makes them, in half the time
 
 
 class JsonlSink:
-    """See sinks.base.Sink. `directory` is made if it is missing."""
+    """See sinks.base.Sink. `directory` is made if it is missing; `keys` and `checkpoints` as in sinks.sqlite."""
 
-    def __init__(self, directory: Path, *, name: str = "jsonl", rotate_bytes: int = ROTATE_BYTES) -> None:
+    def __init__(
+        self, directory: Path, *, name: str = "jsonl", rotate_bytes: int = ROTATE_BYTES, keys: KeyRing | None = None,
+        checkpoints: Path | None = None,
+    ) -> None:
         self.name = name
         self._directory = directory
         self._rotate = rotate_bytes
@@ -36,14 +42,18 @@ class JsonlSink:
         self._size = 0
         self._finished: list[Path] = []         # left for good, not compressed yet
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sealer = FileSealer(directory, keys or KeyRing(directory.parent / DIRECTORY), checkpoints)
 
     def restore(self, mark: dict[str, Any]) -> None:
         """Cut back to the mark: what stands behind it comes again. Whole files behind it are set aside, not removed."""
         day, part, size = str(mark.get("day", "")), int(mark.get("part", 0)), int(mark.get("size", 0))
-        if not day:
-            return
+        if day:
+            self._cut_back(day, part, size)
+        self._sealer.recover()
+
+    def _cut_back(self, day: str, part: int, size: int) -> None:
         for path in list(self._directory.glob("events-*")):
-            place = _place(path)
+            place = file_place(path)
             if path.suffix == ".tmp":
                 path.unlink()
             elif place > (day, part) and path.suffix in {".jsonl", ".zst"}:
@@ -64,16 +74,20 @@ class JsonlSink:
         elif day > self._day or self._size >= self._rotate:
             self._finish()
             self._open(day, self._next_part(day))
-        data = json_lines(list(events), encode)
-        view = memoryview(data)
+        items, size = list(events), self._size
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            for at in range(0, len(items), _AT_ONCE):
+                view = memoryview(json_lines(items[at : at + _AT_ONCE], encode))
+                while view:
+                    wrote = os.write(self._fd, view)
+                    view = view[wrote:]
+                    size += wrote
         except OSError:
             # A full disk may have taken a part of a line; the batch will come again.
             os.ftruncate(self._fd, self._size)
             raise
-        self._size += len(data)
+        self._size = size
+        self._sealer.wrote(leaves(events), Spot(self._day, self._part, self._size))
 
     def sync(self) -> dict[str, Any]:
         while self._finished:
@@ -84,6 +98,10 @@ class JsonlSink:
         os.fsync(self._fd)
         _sync_directory(self._directory)
         return {"day": self._day, "part": self._part, "size": self._size}
+
+    def kept(self, mark: dict[str, Any]) -> None:
+        if mark:
+            self._sealer.kept(Spot(str(mark["day"]), int(mark["part"]), int(mark["size"])))
 
     def running(self, events: Sequence[Statement]) -> None:
         """Lines cannot be taken back, so statements are written when they have ended."""
@@ -101,19 +119,13 @@ class JsonlSink:
         self._finished.append(self._path)
 
     def _next_part(self, day: str) -> int:
-        return max((_place(path)[1] + 1 for path in self._directory.glob(f"events-{day}*")), default=0)
+        return max((file_place(path)[1] + 1 for path in self._directory.glob(f"events-{day}*")), default=0)
 
     def _open(self, day: str, part: int) -> None:
         self._day, self._part = day, part
         self._path = self._directory / (f"events-{day}.{part}.jsonl" if part else f"events-{day}.jsonl")
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._fd).st_size
-
-
-def _place(path: Path) -> tuple[str, int]:
-    """(day, part) of `events-<day>[.<part>].jsonl...`."""
-    parts = path.name.removeprefix("events-").split(".")
-    return parts[0], int(parts[1]) if parts[1].isdigit() else 0
 
 
 def _compress(path: Path) -> None:
