@@ -82,4 +82,6 @@ def _place(value: Any, raw: bytes) -> int | None:
         return None
     # The decoder leaves out what is 0, and a statement that begins with a constant has none.
     place = int(body.get("location", 0))
+    if place < 0:
+        return None             # nowhere in the text, like the 1 of FETCH FIRST ROW
     return place + 1 if raw[place : place + 1] == b"-" else place

@@ -37,8 +37,6 @@ class Statement(msgspec.Struct, frozen=True):
 TOO_COMPLEX = "the statement is nested too deeply to be analysed"
 SIMPLIFY = "Split the statement, or write long chains of operators as IN (...) or ANY (...)."
 
-UNICODE_ESCAPES = r"Unicode escapes must be \uXXXX or \UXXXXXXXX."
-
 
 def decode(raw: bytes, *, any_encoding: bool = False) -> str:
     """The text of a client message. Raises Unparsable 54000 (too long) and 22021 (not UTF-8, or a NUL inside).
@@ -74,8 +72,6 @@ def parse(sql: str) -> tuple[Statement, ...]:
             raise Unparsable("54001", TOO_COMPLEX, hint=SIMPLIFY) from None
         offset = error.args[1] if len(error.args) > 1 else None
         position = (len(sql) if offset is None else int(offset)) + 1
-        if message == "invalid Unicode escape":
-            raise Unparsable("22025", message, position, hint=UNICODE_ESCAPES) from None
         raise Unparsable("42601", message, position) from None
     except UnicodeError:
         raise Unparsable("22021", "the statement is not valid UTF-8") from None

@@ -35,6 +35,12 @@ def check_setting(name: str, values: list[str | None]) -> None:
         raise Refused(f"setting {name} cannot be changed while columns are hidden from you")
 
 
+def assigned(node: Body) -> tuple[str, str]:
+    """Name and value that a VariableSetStmt gives a setting, in lower case; empty where the text does not say."""
+    values = [text_constant(arg) for arg in node.get("args", ())]
+    return str(node.get("name", "")).lower(), (values[0] or "").lower() if values else ""
+
+
 def check_set(node: Body) -> str:
     """Check a VariableSetStmt; returns the setting's name ("" for RESET ALL)."""
     name = str(node.get("name", ""))

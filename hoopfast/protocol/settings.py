@@ -56,6 +56,15 @@ def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> d
     return settings
 
 
+def unreadable(name: str, value: str) -> str:
+    """A hint why gateway and server would read SQL differently after SET `name` TO `value`; empty when they would not."""
+    if name == "client_encoding" and _folded(value) in _AMBIGUOUS:
+        return "Use client_encoding UTF8."
+    if name == "standard_conforming_strings" and value and value != "default" and not _is_on(value):
+        return "Use E'...' for escapes."
+    return ""
+
+
 def check_reported(parameters: dict[str, str]) -> str:
     """Why the server's reported parameters do not allow masking; empty when they do."""
     if _folded(parameters.get("client_encoding", "")) not in _UTF8:

@@ -26,8 +26,10 @@ from hoopfast.analysis.classify import facts, function_call_facts
 from hoopfast.analysis.constants import free_constants
 from hoopfast.analysis.gate import Judgement, StatementJudgement
 from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
+from hoopfast.analysis.settings import assigned
 from hoopfast.audit import typed
 from hoopfast.protocol import messages, sqlstate
+from hoopfast.protocol.settings import unreadable
 from hoopfast.worker.approvals import CANCELLED, DISCONNECTED, FAILED, ApprovalDesk, Outcome, duration
 from hoopfast.worker.contexts import Context
 
@@ -162,7 +164,11 @@ class VerdictDesk:
             return self._function_call(work)
         work.text = decode(raw, any_encoding=work.session.context.closure is None)
         work.utf8 = len(work.text.encode()) == len(raw)
-        work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
+        try:
+            work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
+        except Unparsable as error:
+            raise await self._misread(work, raw, error) from None
+        _check_reading(work.statements)
         for _ in range(REJUDGE_MAX):
             context: Context = work.session.context
             # A verdict must not be kept under a context it was not made in.
@@ -270,7 +276,7 @@ class VerdictDesk:
         """The columns of a statement, from the server. Its error is the client's answer: it would have been anyway."""
         own = len(work.statements) == 1 and one.probe == work.statements[0].text
         fields: list[messages.Field] = []
-        for kind, body in messages.iter_frames(await self._ask(work, work.text if own else one.probe)):
+        for kind, body in messages.iter_frames(await self._ask(work, (work.text if own else one.probe).encode())):
             if kind == b"E":
                 frame = messages.frame(b"E", body) if own else _without_position(body)
                 raise Denied(frame, "the server refused it", cache=False)
@@ -278,12 +284,22 @@ class VerdictDesk:
                 fields = messages.parse_row_description(body)
         return fields
 
-    async def _ask(self, work: Work, sql: str) -> bytes:
+    async def _misread(self, work: Work, raw: bytes, error: Unparsable) -> Exception:
+        """What to raise for a text that is no SQL here. The server's own error is the answer a client knows; a text that
+        the server does take, in a dialect newer than ours, is refused: it was only parsed there."""
+        if error.sqlstate != sqlstate.SYNTAX_ERROR or work.kind == "B":
+            return error
+        for kind, body in messages.iter_frames(await self._ask(work, raw)):
+            if kind == b"E":
+                return Denied(messages.frame(b"E", body), error.reason, cache=False)
+        return error
+
+    async def _ask(self, work: Work, sql: bytes) -> bytes:
         key = (work.session.id, work.serial)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._probes[key] = waiting
         try:
-            self._relay.probe(*key, sql.encode(), work.types)
+            self._relay.probe(*key, sql, work.types)
             return await waiting
         finally:
             del self._probes[key]
@@ -351,6 +367,18 @@ class VerdictDesk:
 def _read(text: str) -> tuple[tuple[Statement, ...], tuple[model.StatementFacts, ...]]:
     statements = parse(text)
     return statements, facts(statements)
+
+
+def _check_reading(statements: tuple[Statement, ...]) -> None:
+    """Raises Denied for a setting with which the gateway could not tell any more what later statements are."""
+    for statement in statements:
+        if statement.tag != "VariableSetStmt":
+            continue
+        name, value = assigned(statement.node)
+        if hint := unreadable(name, value):
+            raise Denied(_refusal(f'"{name}" cannot be "{value}" in a session through the gateway', hint,
+                                  sqlstate.FEATURE_NOT_SUPPORTED),
+                         "setting")
 
 
 def _free_constants(work: Work) -> bytes:

@@ -115,6 +115,13 @@ def test_settings_and_options(gateway: Gateway, psql: Psql) -> None:
     assert "alice@example.com" in done.stdout, "upstream sees the person"
 
 
+def test_strings_are_read_one_way(gateway: Gateway, psql: Psql) -> None:
+    """What would change how SQL is read is an error, and the session goes on."""
+    done = psql(gateway.dsn("shop"), "SET standard_conforming_strings = off;\nSELECT 'a\\b';\n", "-At")
+    assert 'cannot be "off"' in done.stderr and "E'...'" in done.stderr
+    assert "a\\b" in done.stdout
+
+
 def test_prompt_shows_the_transaction(gateway: Gateway, psql: Psql) -> None:
     done = psql(gateway.dsn("shop"), "\\set PROMPT1 x\nBEGIN;\n\\if :{?ROW_COUNT}\n\\echo yes\n\\endif\nROLLBACK;\n")
     assert "yes" in done.stdout and "ROLLBACK" in done.stdout

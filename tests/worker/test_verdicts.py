@@ -10,7 +10,7 @@ import pytest
 from hoopfast import model
 from hoopfast.errors import UpstreamFault
 from hoopfast.model import ACTION_ALLOW, ACTION_ASK, ACTION_DENY
-from hoopfast.protocol.messages import error_response
+from hoopfast.protocol.messages import error_response, frame
 from hoopfast.worker.contexts import Contexts
 from tests.worker.desk import ANN, CUSTOMERS, NEW, Bench, FakeRelay, Policy, catalog, described
 
@@ -85,13 +85,47 @@ def test_policy_denial_names_rule_and_reason() -> None:
 
 
 @pytest.mark.parametrize(("text", "state", "position"), [
-    (b"SELCT 1", "42601", "1"), (b"SELECT '\xff'", "22021", None), (b"SELECT '\0'", "22021", "9"),
+    (b"SELECT '\xff'", "22021", None), (b"SELECT '\0'", "22021", "9"),
     (("SELECT " + "||".join(["'a'"] * 3000)).encode(), "54001", None),
 ])
 def test_unreadable_texts(text: bytes, state: str, position: str | None) -> None:
     answer = decide(build(), text)
     assert answer["action"] == ACTION_DENY
     assert (answer["error"]["C"], answer["error"].get("P")) == (state, position)
+
+
+def test_a_syntax_error_is_the_servers_own() -> None:
+    bench = build()
+    bench.relay.describe["SELCT 1"] = frame(b"E", b"SERROR\0C42601\0Mso says the server\0P1\0\0")
+    answer = decide(bench, "SELCT 1")
+    assert answer["action"] == ACTION_DENY
+    assert (answer["error"]["M"], answer["error"]["P"]) == ("so says the server", "1")
+    assert not answer["cache"]
+
+
+def test_what_only_the_server_can_read_does_not_run() -> None:
+    bench = build()
+    bench.relay.describe["SELCT 1"] = described(("id", CUSTOMERS, 1))
+    answer = decide(bench, "SELCT 1")
+    assert (answer["action"], answer["error"]["C"], answer["error"]["P"]) == (ACTION_DENY, "42601", "1")
+
+
+@pytest.mark.parametrize("sql", [
+    "SET standard_conforming_strings = off", "SET LOCAL standard_conforming_strings TO 'false'",
+    "SELECT 1; SET standard_conforming_strings = 0", "SET client_encoding = 'SJIS'", "SET NAMES 'big5'",
+])
+@pytest.mark.parametrize("masked", [False, True])
+def test_settings_that_would_change_how_sql_is_read(sql: str, masked: bool) -> None:
+    answer = decide(build(Policy(masked=masked)), sql)
+    assert (answer["action"], answer["error"]["C"]) == (ACTION_DENY, "0A000")
+
+
+@pytest.mark.parametrize("sql", [
+    "SET standard_conforming_strings = on", "RESET standard_conforming_strings", "SET client_encoding = 'UTF8'",
+    "SET standard_conforming_strings TO DEFAULT", "SET search_path = public",
+])
+def test_settings_that_leave_sql_as_it_is(sql: str) -> None:
+    assert decide(build(), sql)["action"] == ACTION_ALLOW
 
 
 def test_ddl_announces_a_new_catalog() -> None:

@@ -94,6 +94,10 @@ SCENARIOS = (
         parse("SELECT nothing"), FLUSH, Until("E"), query("SELECT 1"), SYNC, READY, query("SELECT 2"), READY), (65,)),
     Scenario("error and a simple query in one write", (
         run("SELECT nothing"), query("SELECT 1"), query("SELECT 2"), SYNC, READY), (65,)),
+    Scenario("a syntax error in the middle of a pipeline", (
+        run("SELECT 1"), run("SELEC 2"), run("SELECT 3"), SYNC, READY, run("SELECT 4"), SYNC, READY), (63,)),
+    Scenario("a syntax error in a transaction", (
+        run("BEGIN"), run("SELEC 2"), SYNC, READY, run("SELEC 3"), SYNC, READY, run("ROLLBACK"), SYNC, READY), (63,)),
     Scenario("every message after an error is skipped", (
         parse("SELECT nothing"), FLUSH, Until("E"), query("SELECT 1"), parse("SELECT 1", "s"), bind(name="s"),
         describe_portal(), describe_statement("s"), execute(), close_statement("s"), function_call(177, [b"1", b"2"]),

@@ -40,6 +40,15 @@ SCENARIOS = (
     Scenario("zero-length identifier", (query('SELECT ""'), READY)),
     Scenario("invalid escape", (query("SELECT E'\\u00'"), READY)),
     Scenario("syntax error after multibyte text", (query("SELECT 'éé' SELEC"), READY)),
+    Scenario("mistakes that PostgreSQL's versions tell differently", (
+        query("CREATE TABLE nobody (a int) PARTITION BY MAGIC (a)"), READY, query("SELECT 10 !=-"), READY,
+        query("ALTER TABLE items ALTER CONSTRAINT nobody NOT VALID"), READY, query("SELECT U&'wrong: \\061'"), READY,
+        query("CREATE POLICY p ON items AS UGLY"), READY, query("SELECT 1"), READY)),
+    Scenario("a mistake between others in one write", (
+        query("SELECT 1"), query("SELEC 2"), query("SELECT 3"), query("SELEC 4"), Until("Z", 4))),
+    Scenario("a limit that nobody wrote", (
+        query("SELECT id FROM items WHERE id < 3 ORDER BY id FETCH FIRST ROW ONLY"), READY,
+        query("SELECT id FROM items WHERE id < 3 ORDER BY id FETCH FIRST ROWS WITH TIES"), READY)),
     Scenario("table that does not exist", (query("SELECT * FROM nowhere"), READY)),
     Scenario("column that does not exist", (query("SELECT nothing FROM items"), READY)),
     Scenario("unknown function", (query("SELECT nothing(1)"), READY), open_only=UNKNOWN),
