@@ -57,7 +57,7 @@ def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> d
 
 
 def unreadable(name: str, value: str) -> str:
-    """A hint why gateway and server would read SQL differently after SET `name` TO `value`; empty when they would not."""
+    """A hint why gateway and server would read SQL differently after SET `name` TO `value`; empty if not."""
     if name == "client_encoding" and _folded(value) in _AMBIGUOUS:
         return "Use client_encoding UTF8."
     if name == "standard_conforming_strings" and value and value != "default" and not _is_on(value):

@@ -285,8 +285,8 @@ class VerdictDesk:
         return fields
 
     async def _misread(self, work: Work, raw: bytes, error: Unparsable) -> Exception:
-        """What to raise for a text that is no SQL here. The server's own error is the answer a client knows; a text that
-        the server does take, in a dialect newer than ours, is refused: it was only parsed there."""
+        """What to raise for a text that is no SQL here. The server's own error is the answer a client knows; a text
+        that the server does take, in a dialect newer than ours, is refused: it was only parsed there."""
         if error.sqlstate != sqlstate.SYNTAX_ERROR or work.kind == "B":
             return error
         for kind, body in messages.iter_frames(await self._ask(work, raw)):
