@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hoopfast._wire import OUTCOME_TEXTS, leaf_hashes, store_rows
-from hoopfast.audit.builder import Definition, Item, leaves
+from hoopfast.audit.builder import Definition, Item, as_batch
 from hoopfast.audit.chain import HASH_BYTES, Checkpoint, parse_checkpoint
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
@@ -297,7 +297,7 @@ class SqliteSink:
         if self._odd and not self._odd.isdisjoint(values[::_COLUMNS]):
             made = self._leaves_after(last)
         else:
-            made = leaves(events)
+            made = as_batch(events).leaves()
             if new is not None:
                 made = b"".join(made[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, taken in enumerate(new) if taken)
         self._db.executemany(_MARK, self._marks)
