@@ -109,6 +109,7 @@ class JsonlSink:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
+        self._sealer.seal()
 
     def _finish(self) -> None:
         os.fsync(self._fd)

@@ -33,7 +33,7 @@ from hoopfast.audit.events import (
     nanoseconds,
 )
 from hoopfast.audit.keys import DIRECTORY, KeyRing
-from hoopfast.audit.sealing import SEAL_MAX, Sealed, Sealer, SecondPlace
+from hoopfast.audit.sealing import Sealed, Sealer, SecondPlace
 from hoopfast.audit.stored import QUERY, WHO, StoredLines, who_of
 from hoopfast.audit.typed import Results, Value
 from hoopfast.errors import AuditUnavailable
@@ -86,6 +86,7 @@ CREATE TABLE spans (block INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest
 CREATE TABLE running (session TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (session, seq));
 CREATE TABLE checkpoints (
   number INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, line TEXT NOT NULL, leaves BLOB NOT NULL);
+CREATE INDEX checkpoints_last ON checkpoints (last);
 """
 
 _ROW = "(NULL,?,?,?,?,?,?,?,?)"
@@ -156,7 +157,8 @@ def _kinds() -> str:
 class SqliteSink:
     """See sinks.base.Sink. One transaction per batch; repetitions are dropped by (session, seq).
 
-    `keys` sign its checkpoints, made about once a second; `checkpoints` is a file elsewhere that gets a copy of them.
+    `keys` sign its checkpoints, made every few seconds (audit.sealing); `checkpoints` is a file elsewhere that gets a
+    copy of them.
     """
 
     def __init__(
@@ -196,7 +198,12 @@ class SqliteSink:
             self._forget()
 
     def sync(self) -> dict[str, Any]:
-        self._sealer.keep(self._transaction(self._seal))
+        if self._sealer.is_due:
+            self._sealer.keep(self._transaction(self._seal))
+        self._to_disk()
+        return {}
+
+    def _to_disk(self) -> None:
         # In WAL mode a commit is as durable as the log; the main file is synced by SQLite's own checkpoints.
         wal = Path(f"{self._path}-wal")
         if wal.exists():
@@ -208,10 +215,10 @@ class SqliteSink:
         if self._second is not None:
             # After the disk has them, or a power cut would look like a store that was cut back.
             self._second.follow(self._sealer.head)
-        return {}
 
-    def kept(self, mark: dict[str, Any]) -> None:
-        """Nothing to do: checkpoints are made with the events."""
+    def kept(self, mark: dict[str, Any]) -> None:  # noqa: ARG002  (the keys need no mark; this is the clock)
+        if self._sealer.is_due:
+            self.sync()
 
     def running(self, events: Sequence[Statement]) -> None:
         if not events and not self._showing:
@@ -220,7 +227,12 @@ class SqliteSink:
         self._showing = bool(events)
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            if self._sealer.pending:
+                self._sealer.keep(self._transaction(self._seal))
+                self._to_disk()
+        finally:
+            self._db.close()
 
     def _show(self, events: Sequence[Statement]) -> None:
         self._db.execute("DELETE FROM running")
@@ -302,7 +314,7 @@ class SqliteSink:
                 made = b"".join(made[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, taken in enumerate(new) if taken)
         self._db.executemany(_MARK, self._marks)
         self._sealer.add(made)
-        return self._seal() if self._sealer.pending >= SEAL_MAX else []
+        return self._seal() if self._sealer.is_due else []
 
     def _insert(self, values: list[Any]) -> None:
         step = _GROUP * _COLUMNS
