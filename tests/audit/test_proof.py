@@ -38,7 +38,7 @@ from tests.audit.test_search import EVENTS, A, B, statement
 BATCHES: list[list[Event]] = [
     EVENTS,
     [statement(A, 20 + n, f"SELECT {n}", error={"sqlstate": "42P01", "message": "no"} if n == 3 else None,
-               rows=n, duration_us=n * 1000) for n in range(6)],
+               rows=n, duration_us=n * 1000, outcome="error" if n == 3 else "complete") for n in range(6)],
     [statement(B, 40 + n, "UPDATE customers SET name = 'x'", tables=("customers",)) for n in range(5)],
 ]
 COUNT = sum(map(len, BATCHES))              # 7, 6, 5: events 1-7, 8-13, 14-18
