@@ -132,7 +132,9 @@ def open_database(path: Path) -> sqlite3.Connection:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_tables()} {_kinds()} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
-            raise AuditUnavailable(f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}")
+            raise AuditUnavailable(
+                f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}: move it away to start a "
+                "new one, it stays readable by the version that wrote it")
         db.execute("DELETE FROM running")
     except sqlite3.Error as failure:
         db.close()
