@@ -204,5 +204,8 @@ def leaf_hashes(lines: bytes) -> bytes:
 def leaves_of(items: list[Any], encode: Callable[[Any], bytes]) -> bytes:
     """leaf_hashes of json_lines."""
 
+def sealed_lines(items: list[Any], encode: Callable[[Any], bytes]) -> tuple[bytes, bytes]:
+    """json_lines, and leaves_of: together for less than one after the other."""
+
 def merkle_root(leaves: bytes) -> bytes:
     """The 32 bytes at the top of RFC 6962's tree over these hashes. ValueError when there is none."""

@@ -71,28 +71,45 @@ def leaf_hashes(bytes lines not None):
     return made
 
 
-def leaves_of(list items, encode):
-    """A line at a time, while the cache has it: for who needs the hashes alone, half the cost of making all lines."""
-    cdef bytes made = PyBytes_FromStringAndSize(NULL, HASH_BYTES * <Py_ssize_t>len(items))
-    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(made)
+cdef int _lines_and_leaves(Buffer* b, bint keep, list items, encode, uint8_t* out) except -1:
+    """A line at a time, hashed while the cache has it: half the cost of going through all of them again."""
     cdef EVP_MD_CTX* c = _hasher()
-    cdef Buffer b
     cdef Moment moment
-    memset(&b, 0, sizeof(b))
+    cdef size_t at
     memset(&moment, 0, sizeof(moment))
     try:
         for item in items:
-            b.end = 0
+            at = b.end = b.end if keep else 0
             if type(item) is Finished:
-                write_line(&b, &moment, <Finished>item)
+                write_line(b, &moment, <Finished>item)
             else:
-                _put(&b, encode(item))
-            if not hash_prefixed(c, 0, b.data, b.end, out):
+                _put(b, encode(item))
+            if not hash_prefixed(c, 0, b.data + at, b.end - at, out):
                 raise MemoryError
             out += HASH_BYTES
-        return made
+            if keep:
+                _put(b, b"\n")
+        return 0
     finally:
         EVP_MD_CTX_free(c)
+
+
+def leaves_of(list items, encode):
+    return _sealed(items, encode, False)[1]
+
+
+def sealed_lines(list items, encode):
+    return _sealed(items, encode, True)
+
+
+cdef tuple _sealed(list items, encode, bint keep):
+    cdef bytes leaves = PyBytes_FromStringAndSize(NULL, HASH_BYTES * <Py_ssize_t>len(items))
+    cdef Buffer b
+    memset(&b, 0, sizeof(b))
+    try:
+        _lines_and_leaves(&b, keep, items, encode, <uint8_t*>PyBytes_AS_STRING(leaves))
+        return (_bytes(&b) if keep else b""), leaves
+    finally:
         buffer_free(&b)
 
 

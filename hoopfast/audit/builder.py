@@ -8,13 +8,13 @@ put back (`snapshot`, `restore`), so segments need not be kept for sessions and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, error, pack, unpack
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hoopfast._wire import Decoder, Finished, leaves_of
+from hoopfast._wire import Decoder, Finished, json_lines, leaves_of, sealed_lines
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
     Event,
@@ -43,6 +43,7 @@ from hoopfast.audit.typed import (
 READ_LIMIT, READ_END, READ_SEALED, READ_SHORT, READ_DAMAGED = range(5)      # Decoder.read: why it came back
 
 VERDICTS_MAX = 1024
+_AT_ONCE = 256                          # lines: as many as the cache has room for, measured at half the cost of all
 
 Item = Event | Finished
 
@@ -96,10 +97,24 @@ class Batch(list[Item]):
             self._leaves = (len(self), leaves_of(list(self), encode))
         return self._leaves[1]
 
+    def lines(self) -> Iterator[bytes]:
+        """JSON lines, in pieces; hashes them on the way when nobody has."""
+        known = self._leaves is not None and self._leaves[0] == len(self)
+        hashes = []
+        for at in range(0, len(self), _AT_ONCE):
+            part = self[at : at + _AT_ONCE]
+            if known:
+                yield json_lines(part, encode)
+            else:
+                lines, leaves = sealed_lines(part, encode)
+                hashes.append(leaves)
+                yield lines
+        if not known:
+            self._leaves = (len(self), b"".join(hashes))
 
-def leaves(events: Sequence[Item]) -> bytes:
-    """Hashes of the events' JSON lines, 32 bytes each: what checkpoints cover."""
-    return (events if isinstance(events, Batch) else Batch(events)).leaves()
+
+def as_batch(events: Sequence[Item]) -> Batch:
+    return events if isinstance(events, Batch) else Batch(events)
 
 
 def as_event(item: Item) -> Event:

@@ -10,7 +10,7 @@ import sqlite3
 from typing import Protocol
 
 from hoopfast._wire import OUTCOME_TEXTS
-from hoopfast.audit.sinks.sqlite import EVENT_CODES, SPAN
+from hoopfast.audit.sinks.sqlite import EVENT_CODES, SPAN, USUAL_KIND
 
 _START, _END, _GATEWAY = EVENT_CODES["session_start"], EVENT_CODES["session_end"], EVENT_CODES["gateway"]
 # What is told -> rows that should not be: (what, of which).
@@ -44,9 +44,10 @@ SELECT e.block * {SPAN} FROM (SELECT id / {SPAN} AS block, min(at) AS earliest, 
  WHERE id > 0 GROUP BY 1) e LEFT JOIN spans s ON s.block = e.block
  WHERE s.block IS NULL OR s.earliest > e.earliest OR s.latest < e.latest
 """),
-    ("the event {} is not listed under its SQLSTATE", """
+    ("the event {} is not listed under its SQLSTATE", f"""
 SELECT e.id FROM events e
- WHERE e.definition IS NOT NULL AND instr(e.detail, '"sqlstate":') > 0
+ WHERE e.kind <> {USUAL_KIND} AND e.kind > {USUAL_KIND} AND e.definition IS NOT NULL
+ AND instr(e.detail, '"sqlstate":') > 0
  AND json_extract(e.detail, '$.error.sqlstate') IS NOT NULL AND NOT EXISTS (
  SELECT 1 FROM marks m WHERE m.name = 'sqlstate' AND m.value = json_extract(e.detail, '$.error.sqlstate')
  AND m.event = e.id)

@@ -123,20 +123,25 @@ def session_hex(session: int) -> str:
     return f"{session:016x}"
 
 
+_TWO = [f"{n:02d}" for n in range(60)]
+
+
 class _Clock:
     """Formats ns since the epoch as UTC text; the part down to seconds is kept, as neighbours share it."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._second = self._day = -1
+        self._prefix = self._date = ""
 
     def text(self, ns: int) -> str:
         second, fraction = divmod(ns, 1_000_000_000)
         if second != self._second:
             days, rest = divmod(second, 86400)
-            year, month, day = _civil(days)
-            clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-            self._prefix = f"{year:04d}-{month:02d}-{day:02d}T{clock}."
+            if days != self._day:
+                year, month, day = _civil(days)
+                self._date, self._day = f"{year:04d}-{month:02d}-{day:02d}T", days
+            minutes, seconds = divmod(rest, 60)
+            self._prefix = f"{self._date}{_TWO[minutes // 60]}:{_TWO[minutes % 60]}:{_TWO[seconds]}."
             self._second = second
         return f"{self._prefix}{fraction:09d}Z"
 

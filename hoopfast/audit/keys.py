@@ -116,6 +116,10 @@ class KeyRing:
         partial = self.directory / f"{name}.new"
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
+            # Root may rotate; the gateway still has to read it.
+            owner = self.directory.stat()
+            if owner.st_uid != os.geteuid():
+                os.fchown(fd, owner.st_uid, owner.st_gid)
             os.write(fd, data)
             os.fsync(fd)
         finally:

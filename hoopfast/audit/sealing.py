@@ -1,8 +1,8 @@
 """Makes the checkpoints of one store, and copies them to a second place. Used by the sinks that keep events.
 
-A sink adds the leaves of what it has written, asks for checkpoints about once a second, writes them where the events
-are, and says so; nothing counts as sealed before. What is in the store behind the last checkpoint is its *unsealed
-tail*.
+A sink adds the leaves of what it has written, asks now and then whether checkpoints are due, writes them where the
+events are, and says so; nothing counts as sealed before. What is in the store behind the last checkpoint is its
+*unsealed tail*; its leaves are here, so that a change meanwhile shows later.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hoopfast.audit.chain import (
@@ -29,7 +29,8 @@ from hoopfast.audit.events import utc
 from hoopfast.audit.keys import KeyRing
 from hoopfast.errors import AuditUnavailable
 
-SEAL_MAX = 16_384                       # events under one checkpoint
+SEAL_MAX = 16_384                       # events under one checkpoint, and a batch at most
+SEAL_S = 5.0                            # so long events wait for company: a checkpoint is as large as two of them
 _TAIL_BYTES = 1 << 20                   # of the second place, read at a start
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Sealer:
         self._ring = ring
         self._log = head.log if head else secrets.token_hex(8)
         self._pending: list[tuple[bytes, str]] = []     # leaves, and the place behind them
+        self._since = 0.0                               # monotonic, of the oldest of them
         self._recovered = 0                             # of `_pending`, from the start: found, not written by us
         if head is not None:
             _insist_ours(ring, head, where)
@@ -64,8 +66,15 @@ class Sealer:
     def add(self, leaves: bytes, *, place: str = "", recovered: bool = False) -> None:
         """These events are in the store, after all that were added before."""
         if leaves:
+            if not self._pending:
+                self._since = time.monotonic()
             self._pending.append((leaves, place))
             self._recovered += recovered
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to `make`: for their number, or for how long they wait."""
+        return bool(self._pending) and (self.pending >= SEAL_MAX or time.monotonic() - self._since >= SEAL_S)
 
     def added(self) -> tuple[int, int]:
         """For `back_to`, when a transaction that added is rolled back."""
@@ -90,10 +99,9 @@ class Sealer:
                 log.error("the audit key that was in force is lost; the next one signs without its word",
                           extra={"fields": {"lost": active_key(head), "key": signer.id}})
         for parts, recovered in ((self._pending[: self._recovered], True), (self._pending[self._recovered :], False)):
-            if parts:
-                leaves = b"".join(part for part, _ in parts)
+            for leaves, place in _in_groups(parts):
                 head = after(
-                    head, log=self._log, at=at, signer=signer, leaves=leaves, recovered=recovered, place=parts[-1][1])
+                    head, log=self._log, at=at, signer=signer, leaves=leaves, recovered=recovered, place=place)
                 made.append((head, leaves))
         return made
 
@@ -106,6 +114,20 @@ class Sealer:
         if any(checkpoint.kind == "key" for checkpoint, _ in made):
             log.info("the audit trail has a new key", extra={"fields": {"key": self.head.key}})
             self._ring.retire()
+
+
+def _in_groups(parts: list[tuple[bytes, str]]) -> Iterator[tuple[bytes, str]]:
+    """Joined, until there are SEAL_MAX in one: whoever checks them holds a checkpoint's events in memory."""
+    group: list[bytes] = []
+    count = 0
+    for leaves, place in parts:
+        group.append(leaves)
+        count += len(leaves) // HASH_BYTES
+        if count >= SEAL_MAX:
+            yield b"".join(group), place
+            group, count = [], 0
+    if group:
+        yield b"".join(group), parts[-1][1]
 
 
 def _insist_ours(ring: KeyRing, head: Checkpoint, where: object) -> None:

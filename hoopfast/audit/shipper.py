@@ -283,6 +283,7 @@ class Shipper:
         # From before a restart, and other sinks still need the files.
         done += [key for key in kept.done if key not in lane.streams and self._is_present(key)]
         if not first and (places, done) == (kept.places, kept.done):
+            sink.kept(kept.mark)
             return
         mark = sink.sync()
         home = self._home / sink.name

@@ -6,6 +6,7 @@ keys. `hoopfast audit verify` prints the Report; search by what it calls `kind`.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -119,7 +120,8 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None)
+            how = "mode=ro" if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists() else "immutable=1"
+            self.db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5, isolation_level=None)
             # One state of the store, however long it takes and whoever writes meanwhile.
             self.db.execute("BEGIN")
             self.db.execute("SELECT number FROM checkpoints LIMIT 1").fetchone()
@@ -322,10 +324,10 @@ def prove(path: Path, event: str) -> Proof:
         if row is None:
             raise GatewayError(f"{path} has no event {event}")
         sealed = store.db.execute(
-            "SELECT line, leaves FROM checkpoints WHERE first <= ? AND last >= ? AND leaves <> x''", (place, place),
-        ).fetchone()
+            "SELECT line, leaves FROM checkpoints INDEXED BY checkpoints_last WHERE last >= ? AND first <= ?"
+            " AND first <= last ORDER BY last LIMIT 1", (place, place)).fetchone()
         if sealed is None:
-            raise GatewayError(f"event {event} is under no checkpoint yet; one is made about once a second")
+            raise GatewayError(f"event {event} is under no checkpoint yet; wait a few seconds")
         checkpoint, leaves = parse_checkpoint(sealed[0].encode()), bytes(sealed[1])
         at, line = place - checkpoint.first, store.line(row)
         is_whole = len(leaves) == checkpoint.count * HASH_BYTES and merkle_root(leaves).hex() == checkpoint.root

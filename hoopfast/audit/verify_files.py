@@ -1,6 +1,6 @@
 """Checks JSON lines against checkpoints: the files of the jsonl sink, or a whole export of the embedded store.
 
-Files of the sink have no list of leaves beside them, so what was changed is told to within a checkpoint, about a second
+Files of the sink have no list of leaves beside them, so what was changed is told to within a checkpoint, a few seconds
 of events; what was removed or inserted is counted, because the next checkpoint fits again behind it. Used by
 `hoopfast audit verify`.
 """

@@ -33,7 +33,9 @@ log = logging.getLogger("hoopfast.console")
 FORM_MAX_BYTES = 64 * 1024
 SEARCH_LIMIT = 100
 REFRESH_S = 5                       # of pages that show what waits
-SEARCH_FIELDS = ("user", "connection", "text", "table", "event", "outcome", "verdict", "since", "until", "after")
+SEARCH_FIELDS = (
+    "user", "connection", "text", "table", "column", "kind", "event", "outcome", "verdict", "since", "until", "after",
+)
 SESSION_STATES = {"open": True, "ended": False}
 APPROVAL_STATES = ("waiting", "approved", "rejected", "withdrawn", "expired", "used", "all")
 

@@ -7,7 +7,8 @@ import json
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hoopfast._wire import json_lines, leaf_hashes, merkle_root
-from hoopfast.audit import chain
+from hoopfast.audit import chain, sealing
 from hoopfast.audit.chain import Proof, Signer, check_proof, key_id, key_text, parse_checkpoint, path_to, root_of
 from hoopfast.audit.events import Event, encode
 from hoopfast.audit.keys import KeyRing
@@ -37,10 +38,18 @@ from tests.audit.test_search import EVENTS, A, B, statement
 BATCHES: list[list[Event]] = [
     EVENTS,
     [statement(A, 20 + n, f"SELECT {n}", error={"sqlstate": "42P01", "message": "no"} if n == 3 else None,
-               rows=n, duration_us=n * 1000) for n in range(6)],
+               rows=n, duration_us=n * 1000, outcome="error" if n == 3 else "complete") for n in range(6)],
     [statement(B, 40 + n, "UPDATE customers SET name = 'x'", tables=("customers",)) for n in range(5)],
 ]
 COUNT = sum(map(len, BATCHES))              # 7, 6, 5: events 1-7, 8-13, 14-18
+
+
+@pytest.fixture(autouse=True, scope="module")
+def at_once() -> Iterator[None]:
+    """A sync seals, however young the events are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sealing, "SEAL_S", 0.0)
+        yield
 
 
 class Kept:
@@ -176,15 +185,23 @@ def test_private_keys_are_private(kept: Kept) -> None:
     assert (kept.root / "audit-keys").stat().st_mode & 0o777 == 0o700
 
 
-def test_unsealed_events_are_counted_and_sealed_at_the_next_start(kept: Kept) -> None:
+def kill(sink: SqliteSink) -> None:
+    """What is not in the file by now never gets there."""
+    sink._db.close()
+
+
+def test_unsealed_events_are_counted_and_sealed_at_the_next_start(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sealing, "SEAL_S", 1e9)
     sink = kept.open()
-    sink.write([statement(A, 90, "SELECT 90")])             # and the process is killed before the next sync
-    sink.close()
+    sink.write([statement(A, 90, "SELECT 90")])
+    sink.kept(sink.sync())
+    kill(sink)
     report = kept.verify()
     assert (report.good, report.unsealed) == (True, 1)
     sink = kept.open()
     sink.write([statement(A, 90, "SELECT 90"), statement(A, 91, "SELECT 91")])      # the shipper sends it again
-    sink.sync()
     sink.close()
     report = kept.verify(second=kept.second)
     assert (report.good, report.unsealed, report.recovered, report.events) == (True, 0, 1, COUNT + 2)
@@ -200,11 +217,52 @@ def test_an_identity_that_is_known_better_than_the_event_says_is_no_damage(kept:
 
 
 def test_large_batches_are_sealed_with_their_events(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hoopfast.audit.sinks.sqlite.SEAL_MAX", 10)
+    monkeypatch.setattr(sealing, "SEAL_S", 1e9)
+    monkeypatch.setattr(sealing, "SEAL_MAX", 10)
     sink = kept.open()
-    sink.write([statement(A, 100 + n, f"SELECT {n}") for n in range(25)])
+    sink.write([statement(A, 100 + n, f"SELECT {n}") for n in range(9)])
+    assert kept.verify().unsealed == 9
+    sink.write([statement(A, 200, "SELECT 1")])
     assert kept.verify().unsealed == 0
     sink.close()
+
+
+def test_a_change_before_the_seal_shows_after_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "SEAL_S", 1e9)
+    sink = kept.open()
+    sink.write([statement(A, 90, "SELECT 90")])
+    kept.sql("UPDATE events SET rows = 7 WHERE id = 19")
+    sink.close()
+    assert kinds(kept.verify()) == {"changed"}
+
+
+def test_events_without_company_are_sealed_all_the_same(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipper syncs only what is new, and says once a second that it is kept."""
+    monkeypatch.setattr(sealing, "SEAL_S", 0.2)
+    sink = kept.open()
+    sink.write([statement(A, 90, "SELECT 90")])
+    mark = sink.sync()
+    assert kept.verify().unsealed == 1
+    time.sleep(0.21)
+    sink.kept(mark)
+    assert kept.verify().unsealed == 0
+    sink.close()
+
+
+def test_much_that_is_found_unsealed_gets_many_checkpoints(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoopfast.audit.sinks.sqlite._PAGE", 4)
+    kept.sql("DELETE FROM checkpoints")
+    monkeypatch.setattr(sealing, "SEAL_MAX", 5)
+    kept.open().close()
+    report = kept.verify()
+    assert (report.good, report.recovered, report.checkpoints, report.unsealed) == (True, COUNT, 3, 0)
+
+
+def test_events_removed_on_purpose_can_be_left_out(kept: Kept) -> None:
+    kept.sql("DELETE FROM events WHERE id <= 7")
+    assert not kept.verify().good
+    report = kept.verify(begin=2)
+    assert (report.good, report.events, report.checkpoints) == (True, COUNT - 7, 3), report
 
 
 def test_a_failed_transaction_leaves_no_trace_in_the_chain(kept: Kept) -> None:
@@ -466,10 +524,11 @@ def test_a_proof_needs_neither_store_nor_gateway(kept: Kept) -> None:
     assert "not among the given keys" in check_proof(proof, [])[0]
 
 
-def test_what_cannot_be_proven_is_explained(kept: Kept) -> None:
+def test_what_cannot_be_proven_is_explained(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "SEAL_S", 1e9)
     sink = kept.open()
     sink.write([statement(A, 700, "SELECT 700")])
-    sink.close()
+    kill(sink)
     kept.sql("UPDATE events SET rows = 99 WHERE id = 9")
     for event, said in (("999", "has no event"), ("x", "names no event"), ("19", "under no checkpoint yet"),
                         ("9", "is not what checkpoint 2 sealed"), (f"{A}/9999", "has no event")):

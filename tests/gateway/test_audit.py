@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -206,13 +207,16 @@ def test_the_trail_of_a_running_gateway_is_proven(gateway: Gateway) -> None:
     found = json.loads(gateway.cli("audit", "search", "--column", "orders.item", "--json").stdout)["events"]
     assert any("hf-proof-2" in one["sql"] for one in found)
 
+    def is_proven(event: dict[str, Any]) -> bool:
+        return gateway.cli("audit", "prove", f"{event['session']}/{event['seq']}", check=False).returncode == 0
+
+    wait_until(lambda: is_proven(event), "a proof of the first event")
     key = gateway.cli("audit", "keys", "show").stdout.split()[0]
     gateway.cli("audit", "keys", "rotate")
     with gateway.connect("shop") as db:
         db.execute("SELECT 1 /* hf-proof-3 */")
     later = gateway.wait_audited("hf-proof-3")[0]
-    prove = f"{later['session']}/{later['seq']}"
-    wait_until(lambda: gateway.cli("audit", "prove", prove, check=False).returncode == 0, "a proof of the last event")
+    wait_until(lambda: is_proven(later), "a proof of the last event")
     proof = gateway.directory / "proof.json"
     proof.write_text(gateway.cli("audit", "prove", f"{event['session']}/{event['seq']}").stdout)
     assert "hf-proof-1" in gateway.cli("audit", "verify", "--proof", str(proof), "--key", key).stdout

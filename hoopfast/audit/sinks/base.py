@@ -31,7 +31,7 @@ class Sink(Protocol):
         """Everything written survives a power cut when this returns; the mark is kept for `restore`."""
 
     def kept(self, mark: dict[str, Any]) -> None:
-        """The mark of the last `sync` is on disk: nothing before it will be sent again."""
+        """The mark of the last `sync` is on disk: nothing before it will be sent again. Said about once a second."""
 
     def running(self, events: Sequence[Statement]) -> None:
         """The statements that run now, and only those: a view for people, not part of the trail. May do nothing."""

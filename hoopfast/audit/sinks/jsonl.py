@@ -14,14 +14,12 @@ from typing import Any
 
 import zstandard
 
-from hoopfast._wire import json_lines
-from hoopfast.audit.builder import Item, leaves
-from hoopfast.audit.events import Statement, encode
+from hoopfast.audit.builder import Item, as_batch
+from hoopfast.audit.events import Statement
 from hoopfast.audit.keys import DIRECTORY, KeyRing
 from hoopfast.audit.sinks.jsonl_seal import FileSealer, Spot, file_place
 
 ROTATE_BYTES = 64 << 20
-_AT_ONCE = 256                          # lines: as many as the cache has room for, measured at half the cost of all
 _LEVEL = 1                              # measured on lines of ours: as small as 3 makes them, in half the time
 
 
@@ -74,10 +72,10 @@ class JsonlSink:
         elif day > self._day or self._size >= self._rotate:
             self._finish()
             self._open(day, self._next_part(day))
-        items, size = list(events), self._size
+        batch, size = as_batch(events), self._size
         try:
-            for at in range(0, len(items), _AT_ONCE):
-                view = memoryview(json_lines(items[at : at + _AT_ONCE], encode))
+            for lines in batch.lines():
+                view = memoryview(lines)
                 while view:
                     wrote = os.write(self._fd, view)
                     view = view[wrote:]
@@ -87,7 +85,7 @@ class JsonlSink:
             os.ftruncate(self._fd, self._size)
             raise
         self._size = size
-        self._sealer.wrote(leaves(events), Spot(self._day, self._part, self._size))
+        self._sealer.wrote(batch.leaves(), Spot(self._day, self._part, self._size))
 
     def sync(self) -> dict[str, Any]:
         while self._finished:
@@ -111,6 +109,7 @@ class JsonlSink:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
+        self._sealer.seal()
 
     def _finish(self) -> None:
         os.fsync(self._fd)

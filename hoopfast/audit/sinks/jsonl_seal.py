@@ -63,7 +63,12 @@ def event_files(directory: Path) -> list[Path]:
 
 def open_events(path: Path) -> IO[bytes]:
     """Uncompressed, whatever it is."""
-    raw = path.open("rb")
+    try:
+        raw = path.open("rb")
+    except FileNotFoundError:
+        # The sink compresses its files when it leaves them, also while somebody reads.
+        path = path.with_name(path.name + ".zst")
+        raw = path.open("rb")
     if path.suffix != ".zst":
         return raw
     return zstandard.ZstdDecompressor().stream_reader(raw, closefd=True)
@@ -117,8 +122,8 @@ class FileSealer:
         for at, lines in read_lines(self._directory, parse_spot(head.place) if head else START):
             self._sealer.add(leaf_hashes(lines), place=str(at), recovered=True)
             if self._sealer.pending >= SEAL_MAX:
-                self._seal()
-        self._seal()
+                self.seal()
+        self.seal()
 
     def wrote(self, leaves: bytes, spot: Spot) -> None:
         self._written.append((spot, leaves))
@@ -128,9 +133,11 @@ class FileSealer:
         while self._written and self._written[0][0] <= spot:
             place, leaves = self._written.pop(0)
             self._sealer.add(leaves, place=str(place))
-        self._seal()
+        if self._sealer.is_due:
+            self.seal()
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """All that was kept, due or not. Raises OSError; then it waits for the next time."""
         made = self._sealer.make()
         if made:
             data = b"".join(checkpoint.line() + b"\n" for checkpoint, _ in made)

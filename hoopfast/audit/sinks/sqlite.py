@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hoopfast._wire import OUTCOME_TEXTS, leaf_hashes, store_rows
-from hoopfast.audit.builder import Definition, Item, leaves
+from hoopfast.audit.builder import Definition, Item, as_batch
 from hoopfast.audit.chain import HASH_BYTES, Checkpoint, parse_checkpoint
 from hoopfast.audit.events import (
     GATEWAY_SESSION,
@@ -33,7 +33,7 @@ from hoopfast.audit.events import (
     nanoseconds,
 )
 from hoopfast.audit.keys import DIRECTORY, KeyRing
-from hoopfast.audit.sealing import SEAL_MAX, Sealed, Sealer, SecondPlace
+from hoopfast.audit.sealing import Sealed, Sealer, SecondPlace
 from hoopfast.audit.stored import QUERY, WHO, StoredLines, who_of
 from hoopfast.audit.typed import Results, Value
 from hoopfast.errors import AuditUnavailable
@@ -86,6 +86,7 @@ CREATE TABLE spans (block INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest
 CREATE TABLE running (session TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (session, seq));
 CREATE TABLE checkpoints (
   number INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, line TEXT NOT NULL, leaves BLOB NOT NULL);
+CREATE INDEX checkpoints_last ON checkpoints (last);
 """
 
 _ROW = "(NULL,?,?,?,?,?,?,?,?)"
@@ -131,7 +132,9 @@ def open_database(path: Path) -> sqlite3.Connection:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_tables()} {_kinds()} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
-            raise AuditUnavailable(f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}")
+            raise AuditUnavailable(
+                f"{path} has audit schema {version}; this version of hoopfast needs {VERSION}: move it away to start a "
+                "new one, it stays readable by the version that wrote it")
         db.execute("DELETE FROM running")
     except sqlite3.Error as failure:
         db.close()
@@ -156,7 +159,8 @@ def _kinds() -> str:
 class SqliteSink:
     """See sinks.base.Sink. One transaction per batch; repetitions are dropped by (session, seq).
 
-    `keys` sign its checkpoints, made about once a second; `checkpoints` is a file elsewhere that gets a copy of them.
+    `keys` sign its checkpoints, made every few seconds (audit.sealing); `checkpoints` is a file elsewhere that gets a
+    copy of them.
     """
 
     def __init__(
@@ -196,7 +200,12 @@ class SqliteSink:
             self._forget()
 
     def sync(self) -> dict[str, Any]:
-        self._sealer.keep(self._transaction(self._seal))
+        if self._sealer.is_due:
+            self._sealer.keep(self._transaction(self._seal))
+        self._to_disk()
+        return {}
+
+    def _to_disk(self) -> None:
         # In WAL mode a commit is as durable as the log; the main file is synced by SQLite's own checkpoints.
         wal = Path(f"{self._path}-wal")
         if wal.exists():
@@ -208,10 +217,10 @@ class SqliteSink:
         if self._second is not None:
             # After the disk has them, or a power cut would look like a store that was cut back.
             self._second.follow(self._sealer.head)
-        return {}
 
-    def kept(self, mark: dict[str, Any]) -> None:
-        """Nothing to do: checkpoints are made with the events."""
+    def kept(self, mark: dict[str, Any]) -> None:  # noqa: ARG002  (the keys need no mark; this is the clock)
+        if self._sealer.is_due:
+            self.sync()
 
     def running(self, events: Sequence[Statement]) -> None:
         if not events and not self._showing:
@@ -220,7 +229,12 @@ class SqliteSink:
         self._showing = bool(events)
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            if self._sealer.pending:
+                self._sealer.keep(self._transaction(self._seal))
+                self._to_disk()
+        finally:
+            self._db.close()
 
     def _show(self, events: Sequence[Statement]) -> None:
         self._db.execute("DELETE FROM running")
@@ -297,12 +311,12 @@ class SqliteSink:
         if self._odd and not self._odd.isdisjoint(values[::_COLUMNS]):
             made = self._leaves_after(last)
         else:
-            made = leaves(events)
+            made = as_batch(events).leaves()
             if new is not None:
                 made = b"".join(made[i * HASH_BYTES : (i + 1) * HASH_BYTES] for i, taken in enumerate(new) if taken)
         self._db.executemany(_MARK, self._marks)
         self._sealer.add(made)
-        return self._seal() if self._sealer.pending >= SEAL_MAX else []
+        return self._seal() if self._sealer.is_due else []
 
     def _insert(self, values: list[Any]) -> None:
         step = _GROUP * _COLUMNS
