@@ -20,6 +20,7 @@ class Column(Frozen, frozen=True):
     """`policy` names the masked columns of the policy that this one shows, itself or an inheritance relative.
 
     `derived` marks a generated column computed from them: it is hidden whole (NULL), whatever the policy's mask.
+    `generated` marks every generated column: COPY leaves them out.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Column(Frozen, frozen=True):
     type_oid: int
     policy: tuple[PolicyColumn, ...] = ()
     derived: bool = False
+    generated: bool = False
 
 
 class Relation(Frozen, frozen=True):

@@ -33,6 +33,7 @@ class Closure:
         self.catalog = catalog
         self.masked: dict[str, frozenset[str]] = {}
         self.columns: dict[str, frozenset[str]] = {}
+        self.stored: dict[tuple[str, str], tuple[str, ...]] = {}    # (schema or "", name): see gate._copy_probe
         self.views: set[str] = set()
         self.view_oids: set[int] = set()
         others = set()
@@ -43,6 +44,9 @@ class Closure:
                 self.views.add(relation.name)
                 self.view_oids.add(relation.oid)
             elif mine:
+                if any(c.generated for c in relation.columns):
+                    stored = tuple(c.name for c in relation.columns if not c.generated)
+                    self.stored[relation.schema, relation.name] = self.stored["", relation.name] = stored
                 self.masked[relation.name] = self.masked.get(relation.name, frozenset()) | mine
                 self.columns[relation.name] = self.columns.get(relation.name, names) & names
             else:

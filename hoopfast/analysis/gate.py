@@ -68,6 +68,8 @@ DEFINITION_STATEMENTS = frozenset({
     "AlterTableStmt", "AlterSeqStmt", "AlterEnumStmt", "AlterDomainStmt", "RenameStmt", "AlterObjectSchemaStmt",
     "ClusterStmt", "CreateStatsStmt", "ViewStmt", "CreateTableAsStmt",
 })
+# Before the catalog shows its new name, a function that reads hidden columns would pass for the one that had it.
+CODE = frozenset({"OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_AGGREGATE"})
 CREATED = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}
 ASK = "Ask someone without masks to run it."
 
@@ -242,7 +244,7 @@ def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> Stat
     flow = _checked(found, closure, local)
     name = str(node["relation"].get("relname", ""))
     if flow.unknown:
-        return StatementJudgement(outcome=UNKNOWN, unknown=(name,), probe=_copy_probe(node), zero_origin=None)
+        return StatementJudgement(outcome=UNKNOWN, unknown=(name,), probe=_copy_probe(node, closure), zero_origin=None)
     if node.get("is_from"):
         if name in closure.catalog.ruled:
             raise Refused(f'"{name}" has rules that read hidden columns and cannot be written by you', ASK)
@@ -251,13 +253,15 @@ def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> Stat
     if not flow.touched:
         return StatementJudgement(outcome=CLEAN, used_local=name in local)
     return StatementJudgement(
-        outcome=TOUCHED, probe=_copy_probe(node), zero_origin=0, scrub=True, copy=copy_format(node),
+        outcome=TOUCHED, probe=_copy_probe(node, closure), zero_origin=0, scrub=True, copy=copy_format(node),
         columns=tuple(sorted(closure.masked.get(name, ()))))
 
 
-def _copy_probe(node: Body) -> str:
-    columns = ", ".join(quoted(name) for name in strings(node.get("attlist"))) or "*"
+def _copy_probe(node: Body, closure: Closure) -> str:
+    """A query with the columns of COPY, which leaves generated ones out."""
     relation = node["relation"]
+    stored = closure.stored.get((str(relation.get("schemaname", "")), str(relation["relname"])), ("*",))
+    columns = ", ".join(name if name == "*" else quoted(name) for name in strings(node.get("attlist")) or stored)
     parts = [relation.get(part) for part in ("catalogname", "schemaname", "relname")]
     return f"SELECT {columns} FROM ONLY {'.'.join(quoted(str(part)) for part in parts if part)}"
 
@@ -293,6 +297,8 @@ def _call(node: Body, closure: Closure, local: frozenset[str]) -> StatementJudge
 def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
     if "OBJECT_SCHEMA" in (node.get("renameType"), node.get("objectType")):
         raise Refused("a schema cannot be renamed while columns are hidden from you", ASK)
+    if CODE.intersection((node.get("renameType"), node.get("objectType"))):
+        raise Refused("functions cannot be renamed or moved while columns are hidden from you", ASK)
     created = _created(tag, node)
     if tag in ("ViewStmt", "CreateTableAsStmt"):
         inner_tag, inner = unwrap(node.get("query"))

@@ -296,7 +296,8 @@ def _table_columns(
                 if target == number:
                     inherited |= policy.get(source, set())
         columns = tuple(sorted(policy.get(number, inherited)))
-        found.append(Column(name=name, attnum=number, type_oid=type_oid, policy=columns, derived=bool(inherited)))
+        found.append(Column(name=name, attnum=number, type_oid=type_oid, policy=columns, derived=bool(inherited),
+                            generated=generated))
     return tuple(found)
 
 

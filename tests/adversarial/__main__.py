@@ -1,0 +1,81 @@
+"""`python -m tests.adversarial`: all attacks and benign statements against a gateway, as a table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+
+from tests.adversarial.cases import load
+from tests.adversarial.estate import Stage, stage
+from tests.adversarial.report import attacked, tried
+from tests.support.issuer import TestIssuer
+from tests.support.postgres import PostgresServer, scratch_directory
+
+LINE = "{:<14}{:>7}{:>9}{:>10}{:>12}{:>8}"
+
+
+def main() -> int:
+    """0 when nothing leaks and nothing benign fails that is not known to."""
+    started = time.monotonic()
+    with PostgresServer(scratch_directory("pg"), log_statements=False) as server, TestIssuer() as issuer:
+        with stage(server, issuer) as ready:
+            leaks = _attacks(ready)
+            failures = _benign(ready)
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
+    return int(bool(leaks or failures))
+
+
+def _attacks(ready: Stage) -> int:
+    cases = load("attacks")
+    _line("attacks", "cases", "sent", "leaks", "", "duds")
+    total: Counter[str] = Counter()
+    details = []
+    for channel in sorted({case.channel for case in cases}):
+        mine = [case for case in cases if case.channel == channel]
+        runs: Counter[str] = Counter()
+        leaks = list(attacked(ready, mine, runs))
+        details += [f"  {leak.case.channel}/{leak.case.name} as {leak.form}: {leak.what}" for leak in leaks]
+        found = {"cases": len(mine), "sent": runs.total(), "leaks": len(leaks),
+                 "duds": sum("dud" in case.flags for case in mine)}
+        total.update(found)
+        _line(channel, *(found[name] for name in ("cases", "sent", "leaks")), "", found["duds"])
+    _line("together", total["cases"], total["sent"], total["leaks"], "", total["duds"])
+    _details(details)
+    return total["leaks"]
+
+
+def _benign(ready: Stage) -> int:
+    cases = load("benign")
+    sys.stdout.write("\n")
+    _line("benign", "cases", "sent", "failures", "over-masked", "known")
+    total: Counter[str] = Counter()
+    details = []
+    for source in sorted({case.channel for case in cases}):
+        found: Counter[str] = Counter()
+        for case, trials in tried(ready, [case for case in cases if case.channel == source]):
+            wrong = [trial for trial in trials if trial.problem or trial.leak]
+            found.update(cases=1, sent=len(trials), over=sum(trial.over_masked for trial in trials))
+            if wrong:
+                known = "known" in case.flags
+                found["known" if known else "failures"] += 1
+                why = f"known: {case.flags['known']}" if known else wrong[0].problem or wrong[0].leak
+                details.append(f"  {source}/{case.name} as {wrong[0].form}: {why}")
+        total.update(found)
+        _line(source, *(found[name] for name in ("cases", "sent", "failures", "over", "known")))
+    _line("together", *(total[name] for name in ("cases", "sent", "failures", "over", "known")))
+    _details(details)
+    return total["failures"]
+
+
+def _line(*columns: object) -> None:
+    sys.stdout.write(LINE.format(*columns) + "\n")
+    sys.stdout.flush()
+
+
+def _details(lines: list[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
