@@ -50,6 +50,8 @@ class Catalog(Frozen, frozen=True):
     superuser: bool = False
     relations: tuple[Relation, ...] = ()            # the closure
     known: frozenset[str] = frozenset()             # every relation that is not in the closure
+    # Of `known`, with schema: those that share their bare name with one of the closure, and are not it.
+    apart: frozenset[tuple[str, str]] = frozenset()
     foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: maybe a masked one itself
     # User functions by bare name: True when every overload is clean.
     functions: dict[str, bool] = msgspec.field(default_factory=dict)

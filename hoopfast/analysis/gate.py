@@ -9,15 +9,17 @@ Why this is sound although names are resolved without the server, by over-approx
 
 1. *Relations.* A table can only be read by naming it (in FROM, as a target, in COPY), through a view, a function,
    an operator, a rule or a trigger. A bare name that is masked in any schema counts as masked, whatever search_path
-   says; a name that the catalog snapshot does not have is not passed. Views over masked tables are refused.
-   Functions must be on the allow-list of built-ins, or user functions whose bodies name nothing of the closure and
-   no function that could.
+   says, unless a schema is written and the catalog has another relation of that name there; a name that the catalog
+   snapshot does not have is not passed. Views over masked tables are refused, apart from clear ones (`views`), which
+   are tables with masked columns of their own. Functions must be on the allow-list of built-ins, or user functions
+   whose bodies name nothing of the closure and no function that could.
 2. *Columns.* The value of a masked column enters an expression only by a ColumnRef with its name, by a renaming of
    it, or by a whole row. Names are collected for the whole statement, without scopes, and closed under renaming
    (aliases, alias lists, CTE column lists): the set contains every name that denotes the column anywhere. A
-   reference whose last field is in the set counts, unless its qualifier belongs to plain tables only, none of which
-   masks it. A single name that is also the name of a source with masked columns counts as its whole row, as does
-   q.* outside of a select list.
+   reference whose last field is in the set counts, unless everything its qualifier can mean is a table that does not
+   mask it, something no masked column passes through, or a subquery in which this name stands for something else. A
+   single name that is also the name of a source with masked columns counts as its whole row, as does q.* outside of
+   a select list. ORDER BY an output name counts as what stands behind that name, as PostgreSQL reads it.
 3. *Places.* A sensitive reference may stand alone in a select list (then the server reports its origin, through
    subqueries and CTEs as well), as `= constant`, `IN (constants)`, `= ANY(constants)`, `IS [NOT] NULL` in WHERE or
    ON, as an equi-join of the same masked column, and in count(column). Everything else is refused. So an
@@ -71,6 +73,7 @@ DEFINITION_STATEMENTS = frozenset({
 # Before the catalog shows its new name, a function that reads hidden columns would pass for the one that had it.
 CODE = frozenset({"OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_AGGREGATE"})
 CREATED = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}
+TARGETS_MAX = 1664              # columns of a query, PostgreSQL's own limit
 ASK = "Ask someone without masks to run it."
 
 

@@ -191,3 +191,121 @@ CREATE UNIQUE INDEX ON people ((ssn > 'M'));
 --! dud: shows nothing before ANALYZE
 CREATE STATISTICS spy ON (ssn || ''), city FROM people;
 SELECT most_common_vals FROM pg_stats_ext;
+
+-- clear view replaced
+CREATE OR REPLACE VIEW people_names AS SELECT id, ssn AS name, city FROM people;
+SELECT upper(name) FROM people_names;
+
+-- clear view replaced in one message
+CREATE OR REPLACE VIEW people_names AS SELECT id, ssn AS name, city FROM people; SELECT upper(name) FROM people_names;
+
+-- clear view dropped and another put in its place
+DROP VIEW people_names;
+ALTER VIEW people_view RENAME TO people_names;
+SELECT upper(ssn) FROM people_names;
+
+-- clear view dropped and a closed one put in its place
+DROP VIEW people_names;
+ALTER VIEW people_shout RENAME TO people_names;
+SELECT loud FROM people_names;
+
+-- view column renamed onto a clean one
+ALTER VIEW people_view RENAME COLUMN city TO town;
+ALTER VIEW people_view RENAME COLUMN ssn TO city;
+SELECT upper(city) FROM people_view;
+
+-- view column default
+ALTER VIEW people_names ALTER COLUMN city SET DEFAULT get_ssn(1);
+INSERT INTO people_names (id, name) VALUES (100, 'x') RETURNING city;
+
+-- view moved behind a clean name of another schema
+ALTER VIEW people_view SET SCHEMA hr;
+SELECT upper(ssn) FROM hr.people_view;
+
+-- view through two levels with other names
+SELECT q.n || '' FROM (SELECT number AS n FROM people_nested) q;
+
+-- view expression in where
+SELECT id FROM people_nested WHERE number LIKE 'Q%' OR number LIKE 'Z%' OR number LIKE 'X%';
+
+-- view equi-join of other names
+SELECT l.c FROM people_nested n JOIN letters l ON left(n.number, 1) = l.c ORDER BY n.id;
+
+-- view returning
+UPDATE people_view SET city = 'x' WHERE id = 1 RETURNING ssn || '';
+
+-- view returning old row
+UPDATE people_view SET city = 'x' WHERE id = 1 RETURNING old;
+
+-- view merged
+MERGE INTO scratch s USING people_view v ON s.id = v.id WHEN MATCHED THEN UPDATE SET txt = v.ssn RETURNING s.txt;
+
+-- view into table
+INSERT INTO scratch (txt) SELECT number FROM people_nested RETURNING txt;
+
+-- view copied with an expression
+COPY (SELECT order_id, email || '' FROM people_joined) TO STDOUT;
+
+-- view whole row
+SELECT v FROM people_view v;
+
+-- view row as json
+SELECT to_jsonb(v) FROM people_joined v;
+
+-- view distinct
+SELECT DISTINCT ssn FROM people_view ORDER BY 1;
+
+-- view group
+SELECT ssn > 'M', min(id) FROM people_mat GROUP BY ssn > 'M' ORDER BY 1;
+
+-- materialized view rank
+SELECT id, rank() OVER (ORDER BY account) FROM people_mat ORDER BY id;
+
+-- materialized view statistics
+SELECT histogram_bounds FROM pg_stats WHERE tablename = 'people_mat';
+
+-- output name sorted
+SELECT id, ssn AS x FROM people ORDER BY x;
+
+-- output name sorted beside a star
+SELECT *, ssn AS x FROM staff JOIN people USING (id) ORDER BY x;
+
+-- output name grouped
+SELECT min(id), ssn AS x FROM people GROUP BY x ORDER BY x;
+
+-- output name of two
+SELECT id, name AS x, ssn AS y FROM people ORDER BY y, x;
+
+-- distinct on an output name
+SELECT DISTINCT ON (x) left(name, 0) AS x, id FROM people ORDER BY x, ssn;
+
+-- clean schema qualified beside the hidden one
+SELECT upper(people.ssn) FROM hr.people h, people;
+
+-- clean schema joined to the hidden column
+SELECT p.id FROM hr.people h JOIN people p ON 'M' || h.ssn < p.ssn ORDER BY p.id;
+
+-- clean schema renamed into the hidden one
+ALTER TABLE hr.people RENAME TO gone;
+SELECT upper(ssn) FROM public.people;
+
+-- hides nothing but does
+SELECT upper(q.y) FROM (SELECT x.z AS y FROM (SELECT ssn AS z, name FROM people) x) q;
+
+-- subquery columns swapped
+SELECT upper(q.ssn), upper(q.name) FROM (SELECT name AS ssn, ssn AS name FROM people) q;
+
+-- subquery columns swapped twice
+SELECT upper(r.ssn) FROM (SELECT q.name AS ssn FROM (SELECT name AS ssn, ssn AS name FROM people) q) r;
+
+-- subquery star and alias
+SELECT upper(q.pin) FROM (SELECT *, room AS other FROM staff) q;
+
+-- lateral column of an outer subquery
+SELECT l.v FROM (SELECT name AS ssn, ssn AS name FROM people) q, LATERAL (SELECT q.name || '' AS v) l;
+
+-- table renamed onto clean columns
+SELECT upper(q.b) FROM staff q (a, b, c);
+
+-- values beside, unqualified
+SELECT upper(pin) FROM staff, (VALUES (1)) v (x);

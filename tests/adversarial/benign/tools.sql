@@ -135,7 +135,6 @@ SELECT count(*) FROM public.people;
 SELECT ctid, * FROM public.vendors LIMIT 200;
 
 -- dbeaver view data
---! known: views over tables with hidden columns are not read
 SELECT * FROM public.people_view LIMIT 200;
 
 -- dbeaver update row
