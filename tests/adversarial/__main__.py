@@ -1,4 +1,4 @@
-"""`python -m tests.adversarial`: all attacks and benign statements against a gateway, as a table."""
+"""`python -m tests.adversarial [QUERIES]`: all attacks, benign statements and some random queries, as a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 
 from tests.adversarial.cases import load
 from tests.adversarial.estate import Stage, stage
-from tests.adversarial.report import attacked, tried
+from tests.adversarial.report import PSQL_KNOWN, attacked, described, generated, tried
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, scratch_directory
 
@@ -21,9 +21,11 @@ def main() -> int:
     with PostgresServer(scratch_directory("pg"), log_statements=False) as server, TestIssuer() as issuer:
         with stage(server, issuer) as ready:
             leaks = _attacks(ready)
+            # Benign statements write to one world only, and the order of rows is a matter of pages: they come last.
+            surprises = _random(ready, int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
             failures = _benign(ready)
     sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
-    return int(bool(leaks or failures))
+    return int(bool(leaks or failures or surprises))
 
 
 def _attacks(ready: Stage) -> int:
@@ -47,7 +49,6 @@ def _attacks(ready: Stage) -> int:
 
 def _benign(ready: Stage) -> int:
     cases = load("benign")
-    sys.stdout.write("\n")
     _line("benign", "cases", "sent", "failures", "over-masked", "known")
     total: Counter[str] = Counter()
     details = []
@@ -63,9 +64,21 @@ def _benign(ready: Stage) -> int:
                 details.append(f"  {source}/{case.name} as {wrong[0].form}: {why}")
         total.update(found)
         _line(source, *(found[name] for name in ("cases", "sent", "failures", "over", "known")))
+    commands, differing = described(ready)
+    total.update(cases=commands, sent=commands, failures=len(differing - set(PSQL_KNOWN)), known=len(PSQL_KNOWN))
+    details += [f"  psql/{command}: {PSQL_KNOWN.get(command, 'differs')}" for command in sorted(differing)]
+    _line("psql", commands, commands, len(differing - set(PSQL_KNOWN)), 0, len(PSQL_KNOWN))
     _line("together", *(total[name] for name in ("cases", "sent", "failures", "over", "known")))
     _details(details)
     return total["failures"]
+
+
+def _random(ready: Stage, queries: int) -> int:
+    found = generated(ready, range(queries))
+    sys.stdout.write(f"\nrandom queries: {queries}, {found.invalid} not valid, {found.passed} passed, "
+                     f"{found.refused} refused, {len(found.leaks)} leaks, {len(found.wrong)} wrong answers\n\n")
+    _details([f"  {text}" for text in found.leaks + found.wrong])
+    return len(found.leaks) + len(found.wrong)
 
 
 def _line(*columns: object) -> None:
