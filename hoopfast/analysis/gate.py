@@ -43,6 +43,7 @@ import msgspec
 
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.classify import explain_runs, option_on, own_kinds
+from hoopfast.analysis.definitions import leaves_alone
 from hoopfast.analysis.flow import Closure, Flow, Refused, check
 from hoopfast.analysis.parse import Statement, Unparsable, first_parenthesis, parse
 from hoopfast.analysis.settings import CopyFormat, check_set, check_setting, copy_format
@@ -313,9 +314,10 @@ def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -
     flow = _checked(found, closure, local | created)
     view = tag == "ViewStmt" or node.get("objtype") == "OBJECT_MATVIEW"
     clash = sorted(name for name in created if closure.touches(name))
-    if clash or (flow.touched and (view or tag != "CreateTableAsStmt")):
+    defines = bool(flow.touched) and (view or tag != "CreateTableAsStmt")
+    if clash or (defines and not leaves_alone(tag, node, flow.touched, flow.names)):
         name = (clash or sorted(flow.touched))[0]
-        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define anything on it', ASK)
+        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define this on it', ASK)
     if flow.unknown:
         return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)))
     creates = () if node.get("if_not_exists") or view else tuple(created)

@@ -289,3 +289,38 @@ COPY (SELECT ssn FROM people) TO STDOUT (FORMAT csv, QUOTE 'Q');
 -- comment
 DO $$ BEGIN EXECUTE format('COMMENT ON TABLE scratch IS %L', (SELECT ssn FROM people WHERE id = 1)); END $$;
 SELECT obj_description('scratch'::regclass);
+
+-- column dropped and named again
+ALTER TABLE staff ADD COLUMN other text;
+ALTER TABLE staff RENAME COLUMN pin TO old;
+ALTER TABLE staff RENAME COLUMN other TO pin;
+SELECT old FROM staff;
+
+-- added column filled
+ALTER TABLE people ADD COLUMN other text;
+UPDATE people SET other = ssn;
+SELECT other FROM people;
+
+-- added column with a generated value
+ALTER TABLE staff ADD COLUMN other text GENERATED ALWAYS AS (pin || '') STORED;
+SELECT other FROM staff;
+
+-- added column filled by a subquery
+ALTER TABLE people ADD COLUMN other text;
+INSERT INTO people (id, name) VALUES (100, 'x') ON CONFLICT DO NOTHING;
+UPDATE people SET other = (SELECT p.ssn FROM people p WHERE p.id = people.id);
+SELECT lower(other) FROM people;
+
+-- foreign key that copies on update
+CREATE TABLE child (k text REFERENCES people (ssn) ON UPDATE CASCADE);
+INSERT INTO child SELECT ssn FROM people;
+TABLE child;
+
+-- foreign key to a clean column then a cascade
+CREATE TABLE child (k int REFERENCES people (id) ON DELETE SET NULL, s text);
+INSERT INTO child SELECT id, ssn FROM people;
+SELECT s FROM child;
+
+-- new index names the hidden column
+CREATE INDEX spy ON people (city, left(ssn, 5));
+SELECT indexdef, get_ssn(1) FROM pg_indexes WHERE indexname = 'spy';
