@@ -135,20 +135,30 @@ class Canaries:
 
     def __init__(self, values: Iterable[tuple[str, Any]]) -> None:
         self._needles: dict[bytes, dict[bytes, str]] = {}
+        self._letters: dict[bytes, dict[bytes, str]] = {}
         for column, value in values:
             for needle in forms_of(column, value):
                 small = needle.lower()
                 if len(small) >= GRAM:
                     self._needles.setdefault(small[:GRAM], {})[small] = column
+                    if small.isalpha():
+                        self._letters.setdefault(small[:GRAM], {})[small] = column
 
     def find(self, data: bytes) -> set[str]:
         """Columns of which a value stands in `data`."""
-        data = data.lower()
-        windows = {data[start : start + GRAM] for start in range(len(data) - GRAM + 1)}
-        found = set()
-        for head in windows & self._needles.keys():
-            found.update(column for needle, column in self._needles[head].items() if needle in data)
-        return found
+        return _find(self._needles, data.lower())
+
+    def find_spread(self, rows: list[list[bytes | None]]) -> set[str]:
+        """Columns of which a value was cut over `rows`. Letters only: numbers put together make any number."""
+        return _find(self._letters, spread(rows).lower())
+
+
+def _find(needles: dict[bytes, dict[bytes, str]], data: bytes) -> set[str]:
+    windows = {data[start : start + GRAM] for start in range(len(data) - GRAM + 1)}
+    found = set()
+    for head in windows & needles.keys():
+        found.update(column for needle, column in needles[head].items() if needle in data)
+    return found
 
 
 def spread(rows: list[list[bytes | None]]) -> bytes:

@@ -11,18 +11,18 @@ import msgspec
 from tests.adversarial import generate
 from tests.adversarial.cases import HERE, Case
 from tests.adversarial.estate import DATABASES, RESTART, ROLE, Stage
-from tests.adversarial.runner import Leak, Trial, attack, play, trial, verdict
+from tests.adversarial.runner import Leak, Trial, attack, compared, play, trial
 from tests.adversarial.shapes import differences
 from tests.support import wire
 from tests.support.postgres import clean_environment
 
 
-def attacked(stage: Stage, cases: list[Case], runs: Counter[str]) -> Iterator[Leak]:
+def attacked(stage: Stage, cases: list[Case], runs: Counter[str], *, thorough: bool = True) -> Iterator[Leak]:
     """Every leak, through the gateway. `runs` counts statements sent, by form."""
     stage.repair([RESTART])     # sequences remember what others did to them
     with stage.through(0) as first, stage.through(1) as second:
         for case in cases:
-            for form, what in attack(case, (first, second), stage.canaries):
+            for form, what in attack(case, (first, second), stage.canaries, thorough=thorough):
                 runs[form] += 1
                 if what:
                     yield Leak(case, form, what)
@@ -86,17 +86,17 @@ def generated(stage: Stage, seeds: Iterable[int]) -> Random:
             case = Case("random", str(seed), (f"{generate.statement(seed)};",), {})
             units = [wire.query(case.last)]
             expected = play(direct, case, units)
-            answers = [play(line, case, units) for line in (first, second)]
-            what = verdict(answers, stage.canaries)
+            answer = play(first, case, units)
+            what = compared(case, units, (first, second), stage.canaries)
             if what:
                 result.leaks.append(f"{what}: {case.last}")
             if expected.errors:
                 result.invalid += 1
-            elif answers[0].errors:
+            elif answer.errors:
                 result.refused += 1
             else:
                 result.passed += 1
-                found = differences(expected.frames, answers[0].frames, stage.masked, [], stable=True)
-                if found.problem or answers[0].ended:
+                found = differences(expected.frames, answer.frames, stage.masked, [], stable=True)
+                if found.problem or answer.ended:
                     result.wrong.append(f"{found.problem or 'the connection ended'}: {case.last}")
     return result

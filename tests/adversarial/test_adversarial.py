@@ -59,7 +59,7 @@ def test_attacks_work_without_a_gateway(estate: Stage, channel: str) -> None:
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_no_attack_shows_anything(estate: Stage, channel: str) -> None:
     leaks = [f"{leak.case.name} as {leak.form}: {leak.what}"
-             for leak in attacked(estate, _of(ATTACKS, channel), Counter())]
+             for leak in attacked(estate, _of(ATTACKS, channel), Counter(), thorough=False)]
     assert not leaks, "\n".join(leaks)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.adversarial.canaries import Canaries, spread
+from tests.adversarial.canaries import Canaries
 from tests.adversarial.cases import load
 from tests.adversarial.generate import statement
 
@@ -61,10 +61,10 @@ def test_found(value: Any, shown: bytes) -> None:
 
 def test_cut_over_rows_and_columns() -> None:
     canaries = Canaries([("t.c", TEXT)])
-    assert canaries.find(spread([[c.encode()] for c in TEXT]))
-    assert canaries.find(spread([[str(ord(c)).encode()] for c in TEXT]))
-    assert canaries.find(spread([[struct.pack("!i", ord(c)) for c in TEXT]]))
-    assert not canaries.find(spread([[b"a"], [None], [b"b"]]))
+    assert canaries.find_spread([[c.encode()] for c in TEXT])
+    assert canaries.find_spread([[str(ord(c)).encode()] for c in TEXT])
+    assert canaries.find_spread([[struct.pack("!i", ord(c)) for c in TEXT]])
+    assert not canaries.find_spread([[b"a"], [None], [b"b"]])
 
 
 def test_what_masks_show_is_no_canary() -> None:
