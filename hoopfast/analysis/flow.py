@@ -61,12 +61,13 @@ class Closure:
 
 
 class Flow:
-    """What `check` found: relations touched, names that are sensitive, relations nobody knows."""
+    """What `check` found: relations touched, names that are sensitive, relations nobody knows, columns to look at."""
 
     def __init__(self) -> None:
         self.touched: set[str] = set()
         self.names: set[str] = set()
         self.unknown: set[str] = set()
+        self.positions: set[int] = set()        # of output columns that are sorted or grouped by: not to be masked ones
 
 
 def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset()) -> Flow:
@@ -310,10 +311,15 @@ def _queries(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, 
                               "Leave it out of ORDER BY.")
         for position in query.positions:
             ahead = query.targets[: max(position, 0)]
-            last = column(ahead[-1].get("val")) if ahead else ("*",)
-            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead) or (last and last[-1] in flow.names):
-                raise Refused(f"sorting or grouping by position {position} may use a hidden column",
-                              "Name the column to sort or group by.")
+            last = column(ahead[-1].get("val")) if ahead else ()
+            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead):
+                if query.goes == "top":
+                    flow.positions.add(position)        # the server knows which column that is
+                    continue
+            elif not last or not _sensitive(last, closure, flow, by_name):
+                continue
+            raise Refused(f"sorting or grouping by position {position} may use a hidden column",
+                          "Name the column to sort or group by.")
 
 
 def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:

@@ -82,7 +82,8 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     """Of one statement.
 
     `probe` is the text to describe before anything runs ("" for none); `zero_origin` how many of its output columns may
-    have no origin (None: any number). `creates` are names of tables it makes.
+    have no origin (None: any number), `positions` which of them (from 1) may not be masked, because rows are sorted or
+    grouped by them. `creates` are names of tables it makes.
     """
 
     outcome: str
@@ -90,6 +91,7 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     probe: str = ""
     zero_origin: int | None = 0
+    positions: tuple[int, ...] = ()
     scrub: bool = False
     copy: CopyFormat | None = None
     columns: tuple[str, ...] = ()
@@ -155,6 +157,7 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
     if tag in ("PrepareStmt", "DeclareCursorStmt"):
         inner_tag, inner = unwrap(node.get("query"))
         inside = _query(inner_tag, inner, "", closure, local)
+        _described(inside)
         return msgspec.structs.replace(inside, probe="", zero_origin=None)
     if tag in ("ExecuteStmt", "FetchStmt"):
         check(s.survey(tag, node), closure, local)
@@ -192,8 +195,15 @@ def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[s
         return StatementJudgement(outcome=CLEAN, scrub=scrub, creates=creates, used_local=used)
     return StatementJudgement(
         outcome=TOUCHED, probe=text if rows else "", zero_origin=_zero_origin(found) if rows else 0, scrub=True,
-        columns=tuple(sorted(flow.names)), creates=creates, used_local=used,
+        columns=tuple(sorted(flow.names)), creates=creates, used_local=used, positions=tuple(sorted(flow.positions)),
     )
+
+
+def _described(one: StatementJudgement) -> None:
+    """For statements that are not described before they run."""
+    if one.positions:
+        raise Refused(f"sorting or grouping by position {one.positions[0]} may use a hidden column",
+                      "Name the column to sort or group by.")
 
 
 def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
@@ -230,6 +240,7 @@ def _explain(statement: Statement, closure: Closure, local: frozenset[str]) -> S
                   for item in statement.node.get("options", ()))
     if verbose or explain_runs(statement.node):
         raise Refused("EXPLAIN with ANALYZE or VERBOSE may show hidden columns", "Use plain EXPLAIN.")
+    _described(inside)
     return msgspec.structs.replace(inside, probe="", zero_origin=None, creates=())
 
 

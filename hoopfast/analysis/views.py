@@ -43,6 +43,8 @@ def columns_without_origin(query: Statement, closure: Closure) -> int | None:
         (one,) = gate.judge((query,), closure).statements
     except Unparsable:
         return None
+    if one.positions:
+        return None
     if one.outcome == gate.CLEAN or (one.outcome == gate.TOUCHED and one.zero_origin is None):
         return len(query.node.get("targetList", ())) or gate.TARGETS_MAX
     return one.zero_origin if one.outcome == gate.TOUCHED else None

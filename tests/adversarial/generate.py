@@ -28,6 +28,10 @@ TABLES: dict[str, Columns] = {
     "people_joined": {"order_id": INT, "item": TEXT, "name": TEXT, "email": TEXT},
     "people_mat": {"id": INT, "name": TEXT, "ssn": TEXT, "account": INT},
 }
+# Of these all columns are known, in their order, so they can have others' names.
+RENAMABLE = (
+    "staff", "vendors", "hr.people", "people_view", "people_nested", "people_names", "people_joined", "people_mat",
+)
 # Some are names of columns, masked and not: who confuses an alias with a column will do it here.
 NAMES = ("a", "b", "x", "name", "ssn", "email", "id", "salary", "pin", "iban", "item", "city", "people", "number")
 ALIASES = ("p", "q", "o", "people", "vendors", "ssn", "t", "w")
@@ -79,7 +83,7 @@ class Writer:
         if kind == TEXT:
             shapes += [lambda: f"upper({inner()})", lambda: f"({inner()} || {inner()})",
                        lambda: f"substr({inner()}, 1, 6)", lambda: f"({other()})::text", lambda: f"md5({inner()})",
-                       lambda: f"max({inner()}) OVER ()"]
+                       lambda: f"max({inner()}) OVER ()", lambda: f"{self.pick(*(a for a, _ in scope))}::text"]
         elif kind == INT:
             shapes += [lambda: f"length({inner(TEXT)})", lambda: f"({inner()} + 1)",
                        lambda: f"count({other()}) OVER ()", lambda: f"rank() OVER (ORDER BY {other()})"]
@@ -117,23 +121,39 @@ class Writer:
     def source(self, depth: int, outer: Scope, used: list[str]) -> tuple[str, str, Columns]:
         """(SQL, alias, columns) of one item of FROM."""
         free = [alias for alias in ALIASES if alias not in used]
+        alias = self.pick(*free)
         if self._ctes and self.chance(40):
             name = self.pick(*self._ctes)
             sql, columns = name, self._ctes[name]
         elif depth > 0 and self.chance(30):
             lateral = self.chance(30) and bool(outer)
-            inner, columns = self.select(depth - 1, None, outer if lateral else [])
+            inner, columns = self.united(depth - 1, outer if lateral else [])
             sql = f"{'LATERAL ' if lateral else ''}({inner})"
+        elif self.chance(6):
+            name = self.pick(*NAMES)
+            return f"(VALUES (1, 'x'), (2, 'M')) AS {alias} (c, {name})", alias, {"c": INT, name: TEXT}
+        elif self.chance(4):
+            name = self.pick(*NAMES)
+            return f"generate_series(1, 3) AS {alias} ({name})", alias, {name: INT}
         else:
             table = self.pick(*TABLES)
             sql, columns = table, dict(TABLES[table])
-        alias = self.pick(*free)
-        if self.chance(10):
-            names = [f"c{n}" if self.chance(60) else f"{self.pick(*NAMES)}" for n in range(min(2, len(columns)))]
-            if len(set(names)) == len(names) and "(" in sql:
-                columns = dict(zip([*names, *list(columns)[len(names):]], columns.values(), strict=False))
+        if self.chance(15) and ("(" in sql or sql in RENAMABLE or sql in self._ctes):
+            names = [f"c{n}" if self.chance(40) else self.pick(*NAMES) for n in range(min(2, len(columns)))]
+            kept = list(columns)[len(names):]
+            if len({*names, *kept}) == len(columns):
+                columns = dict(zip([*names, *kept], columns.values(), strict=True))
                 return f"{sql} AS {alias} ({', '.join(names)})", alias, columns
         return f"{sql} AS {alias}", alias, columns
+
+    def united(self, depth: int, outer: Scope) -> tuple[str, Columns]:
+        """A SELECT, or two of them."""
+        if not self.chance(15):
+            return self.select(depth, None, outer)
+        kinds = [self.pick(TEXT, INT), self.pick(TEXT, DATE)]
+        first, columns = self.select(depth, kinds, outer)
+        second, _ = self.select(depth, kinds, outer)
+        return f"({first}) {self.pick('UNION ALL', 'UNION', 'EXCEPT')} ({second})", columns
 
     def sources(self, depth: int, outer: Scope) -> tuple[str, Scope]:
         first, alias, columns = self.source(depth, outer, [name for name, _ in outer])
@@ -143,7 +163,7 @@ class Writer:
         second, alias, more = self.source(depth, [*outer, *scope], [name for name, _ in (*outer, *scope)])
         common = [name for name in columns if name in more and columns[name] == more[name]]
         both: Scope = [*scope, (alias, more)]
-        how = self.pick("JOIN", "LEFT JOIN", "FULL JOIN", "JOIN")
+        how = self.pick("JOIN", "LEFT JOIN", "FULL JOIN", "RIGHT JOIN", "JOIN")
         if common and self.chance(40):
             return f"{first} {how} {second} USING ({self.pick(*common)})", both
         if self.chance(10):
@@ -166,9 +186,7 @@ class Writer:
                 targets.append(f"{alias}.*")
             columns = dict(columns)
         for kind in kinds or [self.pick(TEXT, INT, NUMBER, DATE, TEXT) for _ in range(self._rng.randint(1, 3))]:
-            name = self.pick(*NAMES)
-            if name in columns:
-                continue
+            name = self.pick(*(name for name in NAMES if name not in columns))
             plain = self.column(scope, kind) if self.chance(70) else None
             value = plain or self.value(here, kind, depth)
             targets.append(f"{around}({value}) AS {name}" if around else f"{value} AS {name}")
@@ -177,6 +195,10 @@ class Writer:
         sql = f"SELECT {distinct}{', '.join(targets)} FROM {text}"
         if self.chance(40):
             sql += f" WHERE {self.condition(here, depth)}"
+        if self.chance(8) and "*" not in targets[0]:
+            sql += f" GROUP BY {', '.join(self.pick(name, str(n)) for n, name in enumerate(columns, 1))}"
+        if self.chance(12) and not outer:
+            sql += f" ORDER BY {self.pick(*columns)} LIMIT 2"
         return sql, columns
 
     def statement(self) -> str:
@@ -184,17 +206,21 @@ class Writer:
         parts = []
         for name in ("w", "people", "vendors")[: self._rng.randint(0, 2)]:
             if self.chance(60):
-                inner, columns = self.select(1, None, [])
+                inner, columns = self.united(1, [])
+                if self.chance(15):
+                    condition = self.condition([("staff", TABLES["staff"])], 0)
+                    inner = f"UPDATE staff SET room = 'x' WHERE {condition} RETURNING id AS a, pin AS name, room"
+                    columns = {"a": INT, "name": TEXT, "room": TEXT}
                 parts.append(f"{name} AS ({inner})")
                 self._ctes[name] = columns
         kinds = [TEXT, INT] if self.chance(15) else None
         sql, columns = self.select(2, kinds, [])
         if kinds is not None:
-            sql += f" {self.pick('UNION ALL', 'UNION', 'EXCEPT', 'INTERSECT')} {self.select(1, kinds, [])[0]}"
-        if self.chance(30):
+            sql = f"({sql}) {self.pick('UNION ALL', 'UNION', 'EXCEPT', 'INTERSECT')} ({self.select(1, kinds, [])[0]})"
+        if self.chance(30) and " LIMIT " not in sql[-9:]:
             keys = [*columns, "1", "2"] if kinds is None else list(columns)
             sql += f" ORDER BY {self.pick(*keys)}"
-        if self.chance(15):
+        if self.chance(15) and " LIMIT " not in sql[-9:]:
             sql += " LIMIT 3"
         return f"WITH {', '.join(parts)} {sql}" if parts else sql
 

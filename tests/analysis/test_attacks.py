@@ -59,7 +59,10 @@ ATTACKS = [
     "SELECT id, rank() OVER (ORDER BY salary) FROM employees",
     "SELECT id FROM employees ORDER BY salary",
     "SELECT id, salary FROM employees ORDER BY 2",
-    "SELECT * FROM employees ORDER BY 3",
+    "SELECT id FROM (SELECT * FROM employees ORDER BY 3 LIMIT 1) q",
+    "PREPARE p AS SELECT * FROM employees ORDER BY 3",
+    "DECLARE c CURSOR FOR SELECT * FROM employees ORDER BY 3",
+    "EXPLAIN SELECT * FROM employees ORDER BY 3",
     "SELECT id, salary AS pay FROM employees ORDER BY pay",
     "SELECT DISTINCT ssn FROM customers",
     "SELECT DISTINCT * FROM customers",
@@ -366,6 +369,19 @@ def test_columns_without_origin_are_counted(sql: str, columns: int | None) -> No
     (one,) = judged(sql).statements
     assert one.outcome == gate.TOUCHED
     assert one.zero_origin == columns
+
+
+@pytest.mark.parametrize(("sql", "positions"), [
+    ("SELECT * FROM employees ORDER BY 3", (3,)),
+    ("SELECT e.*, id FROM employees e ORDER BY 1, 6 DESC", (1, 6)),
+    ("SELECT id, * FROM employees ORDER BY 1", ()),
+    ("COPY (SELECT * FROM employees ORDER BY 2) TO STDOUT", (2,)),
+    ("SELECT id, name FROM employees ORDER BY 2", ()),
+])
+def test_positions_behind_a_star_are_left_to_the_server(sql: str, positions: tuple[int, ...]) -> None:
+    (one,) = judged(sql).statements
+    assert one.outcome == gate.TOUCHED
+    assert one.positions == positions
 
 
 def test_unknown_relations_are_probed_and_never_passed() -> None:

@@ -199,3 +199,26 @@ SELECT id FROM people ORDER BY id OFFSET (SELECT (salary / 300000000)::int FROM 
 
 -- fetch first with ties
 SELECT id FROM people ORDER BY salary FETCH FIRST 1 ROW WITH TIES;
+
+-- order by position of a star of another table
+SELECT * FROM staff ORDER BY 2;
+
+-- order by position behind two stars
+SELECT o.*, s.* FROM orders o JOIN staff s ON s.id = o.person ORDER BY 9, 1;
+
+-- group by position of a star
+SELECT s.*, count(*) FROM staff s GROUP BY 1, 2, 3 ORDER BY 2;
+
+-- distinct on a position of a star
+SELECT DISTINCT ON (2) * FROM staff ORDER BY 2;
+
+-- order by position of a view's star
+SELECT * FROM people_view ORDER BY 3;
+
+-- order by position after a column was dropped
+ALTER TABLE staff DROP COLUMN id;
+SELECT * FROM staff ORDER BY 1;
+
+-- order by position in a cursor
+DECLARE spy CURSOR FOR SELECT * FROM staff ORDER BY 2;
+FETCH ALL FROM spy;
