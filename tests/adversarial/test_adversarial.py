@@ -64,14 +64,15 @@ def test_no_attack_shows_anything(estate: Stage, channel: str) -> None:
 
 
 def test_random_queries(estate: Stage) -> None:
-    """Half of the valid ones pass, so that this says something; what passes answers as the server does, masks aside.
+    """Many pass, so that this says something; what passes answers as the server does, masks aside.
 
     Before the benign statements: those write to one of the worlds only, and the order of rows is a matter of pages.
     """
     found = generated(estate, range(RANDOM))
     assert not found.leaks, "\n".join(found.leaks)
     assert not found.wrong, "\n".join(found.wrong)
-    assert found.passed > (RANDOM - found.invalid) / 2 > RANDOM / 4
+    assert found.invalid < RANDOM / 3
+    assert found.passed > RANDOM / 4
 
 
 @pytest.mark.parametrize("source", SOURCES)
