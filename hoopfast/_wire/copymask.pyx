@@ -280,11 +280,15 @@ cdef ssize_t copy_scan_csv(const CopyPlan* plan, const unsigned char* p, size_t 
     return COPY_MALFORMED
 
 
-cdef int copy_quote_csv(const CopyPlan* plan, CopyOut* out, size_t n, bint quoted) noexcept nogil:
-    """Quote the n bytes at out.at where they lie if they need it (or were quoted), and take them in."""
+cdef int copy_quote_csv(const CopyPlan* plan, CopyOut* out, size_t n) noexcept nogil:
+    """Quote the n bytes at out.at where they lie if they need it, and take them in.
+
+    Whether the true value was quoted must not show: a DELIMITER or QUOTE of one's choice would ask which bytes are in it.
+    """
     cdef unsigned char* p = out.dst + out.at
     cdef size_t i, more = 0
     cdef unsigned char c
+    cdef bint quoted = False
     if copy_is_null(plan, p, n) or (n == 2 and p[0] == c'\\' and p[1] == c'.'):
         quoted = True
     for i in range(n):
@@ -343,7 +347,7 @@ cdef int copy_mask_csv(
     out.cells += 1
     if size < 0:
         return copy_put(out, plan.null, <size_t>plan.null_len)
-    return copy_quote_csv(plan, out, <size_t>size, quoted)
+    return copy_quote_csv(plan, out, <size_t>size)
 
 
 cdef int copy_line_csv(

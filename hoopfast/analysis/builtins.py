@@ -94,6 +94,12 @@ websearch_to_tsquery width width_bucket xid xml xml_is_well_formed xml_is_well_f
 xml_is_well_formed_document xmlagg xmlcomment xmlconcat2 xmlexists xmlserialize xmltext xmlvalidate xpath xpath_exists
 """)
 
+# Of information_schema: drivers use them to take keys apart. Nobody but a superuser can put others there.
+SCHEMA_HELPERS = frozenset(("information_schema", name) for name in words("""
+_pg_char_max_length _pg_char_octet_length _pg_datetime_precision _pg_expandarray _pg_index_position _pg_interval_type
+_pg_numeric_precision _pg_numeric_precision_radix _pg_numeric_scale _pg_truetypid _pg_truetypmod
+"""))
+
 # Every pg_stat_get_* counter is safe, apart from those that show what others run or how the server connects.
 SAFE_PREFIX = "pg_stat_get_"
 UNSAFE_STATISTICS = frozenset({

@@ -20,6 +20,7 @@ class Column(Frozen, frozen=True):
     """`policy` names the masked columns of the policy that this one shows, itself or an inheritance relative.
 
     `derived` marks a generated column computed from them: it is hidden whole (NULL), whatever the policy's mask.
+    `generated` marks every generated column: COPY leaves them out.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Column(Frozen, frozen=True):
     type_oid: int
     policy: tuple[PolicyColumn, ...] = ()
     derived: bool = False
+    generated: bool = False
 
 
 class Relation(Frozen, frozen=True):
@@ -48,6 +50,8 @@ class Catalog(Frozen, frozen=True):
     superuser: bool = False
     relations: tuple[Relation, ...] = ()            # the closure
     known: frozenset[str] = frozenset()             # every relation that is not in the closure
+    # Of `known`, with schema: those that share their bare name with one of the closure, and are not it.
+    apart: frozenset[tuple[str, str]] = frozenset()
     foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: maybe a masked one itself
     # User functions by bare name: True when every overload is clean.
     functions: dict[str, bool] = msgspec.field(default_factory=dict)

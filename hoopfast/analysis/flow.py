@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hoopfast.analysis import builtins
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.builtins import CONSTANT_ONLY, DATA_CATALOGS, READERS, ROW_FUNCTIONS, builtin_allowed
 from hoopfast.analysis.catalog import Catalog
@@ -33,6 +34,7 @@ class Closure:
         self.catalog = catalog
         self.masked: dict[str, frozenset[str]] = {}
         self.columns: dict[str, frozenset[str]] = {}
+        self.stored: dict[tuple[str, str], tuple[str, ...]] = {}    # (schema or "", name): see gate._copy_probe
         self.views: set[str] = set()
         self.view_oids: set[int] = set()
         others = set()
@@ -43,6 +45,9 @@ class Closure:
                 self.views.add(relation.name)
                 self.view_oids.add(relation.oid)
             elif mine:
+                if any(c.generated for c in relation.columns):
+                    stored = tuple(c.name for c in relation.columns if not c.generated)
+                    self.stored[relation.schema, relation.name] = self.stored["", relation.name] = stored
                 self.masked[relation.name] = self.masked.get(relation.name, frozenset()) | mine
                 self.columns[relation.name] = self.columns.get(relation.name, names) & names
             else:
@@ -56,12 +61,13 @@ class Closure:
 
 
 class Flow:
-    """What `check` found: relations touched, names that are sensitive, relations nobody knows."""
+    """What `check` found: relations touched, names that are sensitive, relations nobody knows, columns to look at."""
 
     def __init__(self) -> None:
         self.touched: set[str] = set()
         self.names: set[str] = set()
         self.unknown: set[str] = set()
+        self.positions: set[int] = set()        # of output columns that are sorted or grouped by: not to be masked ones
 
 
 def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset()) -> Flow:
@@ -75,7 +81,7 @@ def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset(
             by_name.setdefault(source.name, []).append(source)
         _spread(survey, closure, flow, by_name)
         _references(survey, closure, flow, by_name)
-        _queries(survey, flow)
+        _queries(survey, closure, flow, by_name)
         _joins(survey, closure, flow)
     return flow
 
@@ -108,6 +114,8 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
             f"function {shown}() cannot be analysed while columns are hidden from you",
             "Its body may read hidden columns. Ask for an exemption from the masks, or query the tables directly.",
         )
+    if name in builtins.SCHEMA_HELPERS:
+        return
     if user is None and not builtin:
         sends = bare in CONSTANT_ONLY
         why = "may be called with constants only" if sends else "is not among the functions known to be safe"
@@ -119,6 +127,9 @@ def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[
         if source.kind != "table":
             continue
         name = source.relname
+        if (source.schema, name) in closure.catalog.apart:
+            source.apart = True
+            continue
         if name in DATA_CATALOGS or name.startswith("pg_toast"):
             raise Refused(f"{name} may hold values of hidden columns and cannot be read by you")
         if name in closure.catalog.foreign:
@@ -143,20 +154,26 @@ def _spread(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, l
     for name in flow.touched:
         flow.names |= closure.masked.get(name, frozenset())
     while True:
-        before = (len(flow.names), sum(x.carries for x in survey.sources), sum(q.carries for q in survey.queries))
+        before = _progress(survey, flow)
         carrying = {query.label for query in survey.queries if query.goes == "cte" and query.carries}
         for source in survey.sources:
             _spread_source(source, carrying, flow)
         for query in survey.queries:
             _spread_query(query, closure, flow, by_name)
-        if before == (len(flow.names), sum(x.carries for x in survey.sources), sum(q.carries for q in survey.queries)):
+        if before == _progress(survey, flow):
             return
+
+
+def _progress(survey: s.Survey, flow: Flow) -> tuple[int, ...]:
+    hidden = [query.hides for query in survey.queries]
+    return (len(flow.names), sum(x.carries for x in survey.sources), sum(q.carries for q in survey.queries),
+            sum(names is None for names in hidden), sum(len(names) for names in hidden if names is not None))
 
 
 def _spread_source(source: s.Source, carrying: set[str], flow: Flow) -> None:
     if source.kind in ("table", "cte"):
         # A CTE may hide a table of its name somewhere else in the statement: both readings count.
-        source.carries = source.relname in flow.touched or source.relname in carrying
+        source.carries = not source.apart and (source.relname in flow.touched or source.relname in carrying)
     elif source.kind == "query":
         source.carries = source.query is not None and source.query.carries
     elif source.kind == "join":
@@ -174,6 +191,10 @@ def _spread_query(query: s.Query, closure: Closure, flow: Flow, by_name: dict[st
         query.carries = True
         if "name" in target:
             flow.names.add(str(target["name"]))
+        if query.hides is not None:
+            query.hides = None if fields[-1] == "*" else query.hides | {str(target.get("name", fields[-1]))}
+    if query.branches:
+        query.hides = None
     if query.carries:
         flow.names.update(query.renames)
 
@@ -196,10 +217,18 @@ def _sensitive(fields: tuple[str, ...], closure: Closure, flow: Flow, by_name: d
     if len(fields) == 1:
         return True
     sources = by_name.get(fields[-2], [])
-    return not sources or any(
-        x.kind != "table" or x.renames or x.relname in flow.unknown or fields[-1] in closure.masked.get(x.relname, ())
-        for x in sources
-    )
+    return not sources or any(_may_show(x, fields[-1], closure, flow) for x in sources)
+
+
+def _may_show(source: s.Source, name: str, closure: Closure, flow: Flow) -> bool:
+    """Whether a column of this name, of this source, may be a masked one."""
+    if source.kind == "table":
+        if source.relname in flow.unknown:
+            return True
+        return source.carries and (bool(source.renames) or name in closure.masked.get(source.relname, ()))
+    if source.kind == "query" and source.query is not None and source.carries and not source.renames:
+        return source.query.hides is None or name in source.query.hides
+    return source.carries
 
 
 # ---------------------------------------------------------------- the rules
@@ -228,9 +257,13 @@ def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[st
 
 def _masked_table(fields: tuple[str, ...], closure: Closure, by_name: dict[str, list[s.Source]]) -> bool:
     sources = by_name.get(fields[-2], []) if len(fields) > 1 else []
-    return bool(sources) and all(
-        x.kind == "table" and not x.renames and fields[-1] in closure.masked.get(x.relname, ()) for x in sources
-    )
+    return bool(sources) and all(_masks(x, fields[-1], closure) for x in sources)
+
+
+def _masks(source: s.Source, name: str, closure: Closure) -> bool:
+    """Whether this name can be nothing but a masked column of a table."""
+    plain = source.kind == "table" and not source.renames and not source.apart
+    return plain and name in closure.masked.get(source.relname, ())
 
 
 def _not_a_row(fields: tuple[str, ...], place: str, closure: Closure, by_name: dict[str, list[s.Source]]) -> None:
@@ -257,7 +290,7 @@ def _not_a_row(fields: tuple[str, ...], place: str, closure: Closure, by_name: d
                           "If it is a column, write it without the table's name.")
 
 
-def _queries(survey: s.Survey, flow: Flow) -> None:
+def _queries(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
     for query in survey.queries:
         if not query.carries:
             continue
@@ -272,12 +305,21 @@ def _queries(survey: s.Survey, flow: Flow) -> None:
         if query.distinct:
             raise Refused("DISTINCT over a hidden column would show which values are equal",
                           "Leave it out of the select list.")
+        for fields in query.sorted:
+            if _sensitive(fields, closure, flow, by_name):
+                raise Refused(f'column "{fields[-1]}" is hidden from you and cannot be sorted by',
+                              "Leave it out of ORDER BY.")
         for position in query.positions:
             ahead = query.targets[: max(position, 0)]
-            last = column(ahead[-1].get("val")) if ahead else ("*",)
-            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead) or (last and last[-1] in flow.names):
-                raise Refused(f"sorting or grouping by position {position} may use a hidden column",
-                              "Name the column to sort or group by.")
+            last = column(ahead[-1].get("val")) if ahead else ()
+            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead):
+                if query.goes == "top":
+                    flow.positions.add(position)        # the server knows which column that is
+                    continue
+            elif not last or not _sensitive(last, closure, flow, by_name):
+                continue
+            raise Refused(f"sorting or grouping by position {position} may use a hidden column",
+                          "Name the column to sort or group by.")
 
 
 def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:
@@ -290,8 +332,6 @@ def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:
         for name in join.columns:
             if name not in flow.names:
                 continue
-            plain = all(
-                x.kind == "table" and not x.renames and name in closure.masked.get(x.relname, ()) for x in sides)
-            if join.full or not plain:
+            if join.full or not all(_masks(side, name, closure) for side in sides):
                 raise Refused(f'column "{name}" is hidden from you and cannot join these tables',
                               "It can be joined with the same hidden column of another table, except by FULL JOIN.")

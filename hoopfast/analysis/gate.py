@@ -9,15 +9,17 @@ Why this is sound although names are resolved without the server, by over-approx
 
 1. *Relations.* A table can only be read by naming it (in FROM, as a target, in COPY), through a view, a function,
    an operator, a rule or a trigger. A bare name that is masked in any schema counts as masked, whatever search_path
-   says; a name that the catalog snapshot does not have is not passed. Views over masked tables are refused.
-   Functions must be on the allow-list of built-ins, or user functions whose bodies name nothing of the closure and
-   no function that could.
+   says, unless a schema is written and the catalog has another relation of that name there; a name that the catalog
+   snapshot does not have is not passed. Views over masked tables are refused, apart from clear ones (`views`), which
+   are tables with masked columns of their own. Functions must be on the allow-list of built-ins, or user functions
+   whose bodies name nothing of the closure and no function that could.
 2. *Columns.* The value of a masked column enters an expression only by a ColumnRef with its name, by a renaming of
    it, or by a whole row. Names are collected for the whole statement, without scopes, and closed under renaming
    (aliases, alias lists, CTE column lists): the set contains every name that denotes the column anywhere. A
-   reference whose last field is in the set counts, unless its qualifier belongs to plain tables only, none of which
-   masks it. A single name that is also the name of a source with masked columns counts as its whole row, as does
-   q.* outside of a select list.
+   reference whose last field is in the set counts, unless everything its qualifier can mean is a table that does not
+   mask it, something no masked column passes through, or a subquery in which this name stands for something else. A
+   single name that is also the name of a source with masked columns counts as its whole row, as does q.* outside of
+   a select list. ORDER BY an output name counts as what stands behind that name, as PostgreSQL reads it.
 3. *Places.* A sensitive reference may stand alone in a select list (then the server reports its origin, through
    subqueries and CTEs as well), as `= constant`, `IN (constants)`, `= ANY(constants)`, `IS [NOT] NULL` in WHERE or
    ON, as an equi-join of the same masked column, and in count(column). Everything else is refused. So an
@@ -41,6 +43,7 @@ import msgspec
 
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.classify import explain_runs, option_on, own_kinds
+from hoopfast.analysis.definitions import leaves_alone
 from hoopfast.analysis.flow import Closure, Flow, Refused, check
 from hoopfast.analysis.parse import Statement, Unparsable, first_parenthesis, parse
 from hoopfast.analysis.settings import CopyFormat, check_set, check_setting, copy_format
@@ -68,7 +71,10 @@ DEFINITION_STATEMENTS = frozenset({
     "AlterTableStmt", "AlterSeqStmt", "AlterEnumStmt", "AlterDomainStmt", "RenameStmt", "AlterObjectSchemaStmt",
     "ClusterStmt", "CreateStatsStmt", "ViewStmt", "CreateTableAsStmt",
 })
+# Before the catalog shows its new name, a function that reads hidden columns would pass for the one that had it.
+CODE = frozenset({"OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_AGGREGATE"})
 CREATED = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence", "CompositeTypeStmt": "typevar"}
+TARGETS_MAX = 1664              # columns of a query, PostgreSQL's own limit
 ASK = "Ask someone without masks to run it."
 
 
@@ -76,7 +82,8 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     """Of one statement.
 
     `probe` is the text to describe before anything runs ("" for none); `zero_origin` how many of its output columns may
-    have no origin (None: any number). `creates` are names of tables it makes.
+    have no origin (None: any number), `positions` which of them (from 1) may not be masked, because rows are sorted or
+    grouped by them. `creates` are names of tables it makes.
     """
 
     outcome: str
@@ -84,6 +91,7 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     probe: str = ""
     zero_origin: int | None = 0
+    positions: tuple[int, ...] = ()
     scrub: bool = False
     copy: CopyFormat | None = None
     columns: tuple[str, ...] = ()
@@ -149,6 +157,7 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
     if tag in ("PrepareStmt", "DeclareCursorStmt"):
         inner_tag, inner = unwrap(node.get("query"))
         inside = _query(inner_tag, inner, "", closure, local)
+        _described(inside)
         return msgspec.structs.replace(inside, probe="", zero_origin=None)
     if tag in ("ExecuteStmt", "FetchStmt"):
         check(s.survey(tag, node), closure, local)
@@ -186,8 +195,15 @@ def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[s
         return StatementJudgement(outcome=CLEAN, scrub=scrub, creates=creates, used_local=used)
     return StatementJudgement(
         outcome=TOUCHED, probe=text if rows else "", zero_origin=_zero_origin(found) if rows else 0, scrub=True,
-        columns=tuple(sorted(flow.names)), creates=creates, used_local=used,
+        columns=tuple(sorted(flow.names)), creates=creates, used_local=used, positions=tuple(sorted(flow.positions)),
     )
+
+
+def _described(one: StatementJudgement) -> None:
+    """For statements that are not described before they run."""
+    if one.positions:
+        raise Refused(f"sorting or grouping by position {one.positions[0]} may use a hidden column",
+                      "Name the column to sort or group by.")
 
 
 def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
@@ -224,6 +240,7 @@ def _explain(statement: Statement, closure: Closure, local: frozenset[str]) -> S
                   for item in statement.node.get("options", ()))
     if verbose or explain_runs(statement.node):
         raise Refused("EXPLAIN with ANALYZE or VERBOSE may show hidden columns", "Use plain EXPLAIN.")
+    _described(inside)
     return msgspec.structs.replace(inside, probe="", zero_origin=None, creates=())
 
 
@@ -242,7 +259,7 @@ def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> Stat
     flow = _checked(found, closure, local)
     name = str(node["relation"].get("relname", ""))
     if flow.unknown:
-        return StatementJudgement(outcome=UNKNOWN, unknown=(name,), probe=_copy_probe(node), zero_origin=None)
+        return StatementJudgement(outcome=UNKNOWN, unknown=(name,), probe=_copy_probe(node, closure), zero_origin=None)
     if node.get("is_from"):
         if name in closure.catalog.ruled:
             raise Refused(f'"{name}" has rules that read hidden columns and cannot be written by you', ASK)
@@ -251,13 +268,15 @@ def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> Stat
     if not flow.touched:
         return StatementJudgement(outcome=CLEAN, used_local=name in local)
     return StatementJudgement(
-        outcome=TOUCHED, probe=_copy_probe(node), zero_origin=0, scrub=True, copy=copy_format(node),
+        outcome=TOUCHED, probe=_copy_probe(node, closure), zero_origin=0, scrub=True, copy=copy_format(node),
         columns=tuple(sorted(closure.masked.get(name, ()))))
 
 
-def _copy_probe(node: Body) -> str:
-    columns = ", ".join(quoted(name) for name in strings(node.get("attlist"))) or "*"
+def _copy_probe(node: Body, closure: Closure) -> str:
+    """A query with the columns of COPY, which leaves generated ones out."""
     relation = node["relation"]
+    stored = closure.stored.get((str(relation.get("schemaname", "")), str(relation["relname"])), ("*",))
+    columns = ", ".join(name if name == "*" else quoted(name) for name in strings(node.get("attlist")) or stored)
     parts = [relation.get(part) for part in ("catalogname", "schemaname", "relname")]
     return f"SELECT {columns} FROM ONLY {'.'.join(quoted(str(part)) for part in parts if part)}"
 
@@ -293,6 +312,8 @@ def _call(node: Body, closure: Closure, local: frozenset[str]) -> StatementJudge
 def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
     if "OBJECT_SCHEMA" in (node.get("renameType"), node.get("objectType")):
         raise Refused("a schema cannot be renamed while columns are hidden from you", ASK)
+    if CODE.intersection((node.get("renameType"), node.get("objectType"))):
+        raise Refused("functions cannot be renamed or moved while columns are hidden from you", ASK)
     created = _created(tag, node)
     if tag in ("ViewStmt", "CreateTableAsStmt"):
         inner_tag, inner = unwrap(node.get("query"))
@@ -304,9 +325,10 @@ def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -
     flow = _checked(found, closure, local | created)
     view = tag == "ViewStmt" or node.get("objtype") == "OBJECT_MATVIEW"
     clash = sorted(name for name in created if closure.touches(name))
-    if clash or (flow.touched and (view or tag != "CreateTableAsStmt")):
+    defines = bool(flow.touched) and (view or tag != "CreateTableAsStmt")
+    if clash or (defines and not leaves_alone(tag, node, flow.touched, flow.names)):
         name = (clash or sorted(flow.touched))[0]
-        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define anything on it', ASK)
+        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define this on it', ASK)
     if flow.unknown:
         return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)))
     creates = () if node.get("if_not_exists") or view else tuple(created)

@@ -29,11 +29,11 @@ CTESearchClause CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef ColumnRef
 DeleteStmt Float FuncCall GroupingFunc GroupingSet IndexElem InferClause InsertStmt Integer IntoClause JoinExpr
 JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor JsonBehavior JsonFormat
 JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor JsonOutput JsonParseExpr JsonReturning
-JsonScalarExpr JsonSerializeExpr JsonTable JsonTableColumn JsonTablePathSpec JsonValueExpr List LockingClause MergeStmt
-MergeWhenClause MinMaxExpr MultiAssignRef NamedArgExpr NullIfExpr NullTest OnConflictClause ParamRef RangeFunction
-RangeSubselect RangeTableFunc RangeTableFuncCol RangeTableSample RangeVar ResTarget ReturningClause ReturningOption
-RowExpr SQLValueFunction SelectStmt SetToDefault SortBy String SubLink TypeCast TypeName UpdateStmt WindowDef WithClause
-XmlExpr XmlSerialize RoleSpec
+JsonScalarExpr JsonSerializeExpr JsonTable JsonTableColumn JsonTablePathSpec JsonValueExpr List LockingClause
+MergeStmt MergeSupportFunc MergeWhenClause MinMaxExpr MultiAssignRef NamedArgExpr NullIfExpr NullTest OnConflictClause
+ParamRef RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol RangeTableSample RangeVar ResTarget
+ReturningClause ReturningOption RowExpr SQLValueFunction SelectStmt SetToDefault SortBy String SubLink TypeCast
+TypeName UpdateStmt WindowDef WithClause XmlExpr XmlSerialize RoleSpec
 """)
 # Inside statements that define tables and indexes.
 DEFINITIONS = words("""
@@ -55,6 +55,7 @@ class Source:
         self.renames = renames                  # column names given by an alias list
         self.query: Query | None = None
         self.parts: list[Source] = []
+        self.apart = False                      # of another schema than every relation of its name that matters
         self.carries = False
 
 
@@ -70,7 +71,9 @@ class Query:
         self.branches: list[Query] = []         # of a set operation
         self.distinct = False
         self.positions: list[int] = []          # ORDER BY 2, GROUP BY 2, DISTINCT ON (2)
+        self.sorted: list[tuple[str, ...]] = []  # columns behind the output names in ORDER BY
         self.carries = False
+        self.hides: frozenset[str] | None = frozenset()     # its output columns that carry; None: any may
 
 
 class Join:
@@ -238,11 +241,27 @@ class Surveyor:
         query.distinct = body.get("distinctClause") == [{}] or bool(body.get("groupDistinct"))
         for field in ("distinctClause", "groupClause", "sortClause"):
             query.positions += _positions(body.get(field, []))
-        for field in ("groupClause", "sortClause", "havingClause", "windowClause", "valuesLists", "limitOffset",
-                      "limitCount"):
+        for item in body.get("sortClause", ()):
+            if not self._sorts_output(item, query):
+                self._push_all(item, EXPRESSION, scope)
+        for field in ("groupClause", "havingClause", "windowClause", "valuesLists", "limitOffset", "limitCount"):
             self._push_all(body.get(field), EXPRESSION, scope)
         if body.get("distinctClause") != [{}]:
             self._push_all(body.get("distinctClause"), EXPRESSION, scope)
+
+    def _sorts_output(self, item: Any, query: Query) -> bool:
+        """ORDER BY a name of the select list: PostgreSQL prefers it to a column of the sources, so that is what counts.
+
+        With a star in the list it might be a name out of it, and then it is looked for as any other reference.
+        """
+        _, sort = unwrap(item)
+        name = column(sort.get("node"))
+        named = [target for target in query.targets if len(name) == 1 and target.get("name") == name[0]]
+        if not named or any(column(target.get("val"))[-1:] == ("*",) for target in query.targets):
+            return False
+        self._operator(sort.get("useOp"))
+        query.sorted += [fields for target in named if (fields := column(target.get("val")))]
+        return True
 
     def _targets(self, targets: list[Body], scope: frozenset[str]) -> None:
         for target in targets:

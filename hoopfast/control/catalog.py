@@ -18,6 +18,7 @@ from hoopfast import config as configuration
 from hoopfast.analysis.bodies import Function, clean_functions
 from hoopfast.analysis.builtins import DATA_CATALOGS, builtin_allowed
 from hoopfast.analysis.catalog import Catalog, Column, PolicyColumn, Relation, to_builtins
+from hoopfast.control import views
 from hoopfast.errors import GatewayError
 from hoopfast.model import CatalogUpdate
 
@@ -128,6 +129,7 @@ class _Loader:
         self._columns: dict[int, tuple[Column, ...]] = {}           # of tables with masked columns
         self._reads: dict[int, frozenset[int]] = {}                 # view: masked tables it shows
         self._ruled: set[str] = set()
+        self._odd: frozenset[int] = frozenset()                     # views that may read anything
 
     async def _rows(self, query: LiteralString, *arguments: Any) -> list[TupleRow]:
         cursor = await self._reader.execute(query, arguments or None)
@@ -144,13 +146,17 @@ class _Loader:
         functions = await self._functions(version)
         builtins = await self._rows(BUILTINS)
         unsafe = frozenset(name for name, _ in builtins if not builtin_allowed(name))
+        texts = await views.definitions(self._reader)
+        self._odd = views.odd_views(texts, unsafe)
         clean = self._settle(rules, functions, unsafe | DATA_CATALOGS)
         triggers = await self._rows(TRIGGERS)
         for oid, name in triggers:
             if oid in self._columns:
                 self._problems.append(f"table {name} has triggers: what they copy elsewhere is not masked there")
         reaching = await self._reaching(rules, {oid for oid, _ in triggers})
-        return self._catalog(version, superuser, functions, clean, builtins, await self._rows(OPERATORS), reaching)
+        operators = await self._rows(OPERATORS)
+        catalog = self._catalog(version, superuser, functions, clean, builtins, operators, reaching)
+        return await views.clear(self._reader, catalog, texts)
 
     # ------------------------------------------------------------ tables
 
@@ -229,7 +235,7 @@ class _Loader:
         for oid, (_, name, kind) in self._names.items():
             if (kind == "f" and oid not in self._columns) or (oid < FIRST_USER_OID and name in DATA_CATALOGS):
                 reads[oid] = everything
-        found: dict[int, frozenset[int]] = {}
+        found = {view: everything for view in self._odd if everything and view in self._names}
         changed = bool(everything)
         while changed:
             changed = False
@@ -268,6 +274,7 @@ class _Loader:
             epoch=self._epoch, version=version, superuser=superuser,
             relations=tuple(self._relation(oid) for oid in sorted(closure) if oid in self._names),
             known=frozenset(name for oid, (_, name, kind) in self._names.items() if oid not in closure and kind != "f"),
+            apart=self._apart(closure | {oid for oid, (_, name, _) in self._names.items() if name in foreign}),
             foreign=frozenset(foreign),
             functions=verdicts,
             operators=frozenset(name for name, code in operators if code in readable and code not in clean),
@@ -276,6 +283,13 @@ class _Loader:
             ruled=frozenset(self._ruled),
             problems=tuple(self._problems),
         )
+
+    def _apart(self, closure: set[int]) -> frozenset[tuple[str, str]]:
+        """Temporary tables come and go under schemas of one name, so they are never told apart."""
+        shared = {self._names[oid][1] for oid in closure if oid in self._names} - DATA_CATALOGS
+        return frozenset((schema, name) for oid, (schema, name, _) in self._names.items()
+                         if oid not in closure and oid >= FIRST_USER_OID and name in shared
+                         and not schema.startswith(("pg_temp", "pg_toast")))
 
     def _relation(self, oid: int) -> Relation:
         schema, name, kind = self._names[oid]
@@ -296,7 +310,8 @@ def _table_columns(
                 if target == number:
                     inherited |= policy.get(source, set())
         columns = tuple(sorted(policy.get(number, inherited)))
-        found.append(Column(name=name, attnum=number, type_oid=type_oid, policy=columns, derived=bool(inherited)))
+        found.append(Column(name=name, attnum=number, type_oid=type_oid, policy=columns, derived=bool(inherited),
+                            generated=generated))
     return tuple(found)
 
 

@@ -59,7 +59,10 @@ ATTACKS = [
     "SELECT id, rank() OVER (ORDER BY salary) FROM employees",
     "SELECT id FROM employees ORDER BY salary",
     "SELECT id, salary FROM employees ORDER BY 2",
-    "SELECT * FROM employees ORDER BY 3",
+    "SELECT id FROM (SELECT * FROM employees ORDER BY 3 LIMIT 1) q",
+    "PREPARE p AS SELECT * FROM employees ORDER BY 3",
+    "DECLARE c CURSOR FOR SELECT * FROM employees ORDER BY 3",
+    "EXPLAIN SELECT * FROM employees ORDER BY 3",
     "SELECT id, salary AS pay FROM employees ORDER BY pay",
     "SELECT DISTINCT ssn FROM customers",
     "SELECT DISTINCT * FROM customers",
@@ -195,10 +198,35 @@ ATTACKS = [
     "ALTER TABLE customers ALTER COLUMN ssn TYPE int USING ssn::int",
     "ALTER TABLE customers RENAME TO c2",
     "ALTER SCHEMA public RENAME TO p2",
+    "ALTER FUNCTION get_ssn(int) RENAME TO add_vat",
+    "ALTER ROUTINE get_ssn(int) SET SCHEMA public",
+    "ALTER AGGREGATE worst(int) RENAME TO best",
+    "ALTER PROCEDURE evil_proc() RENAME TO clean_up",
     "CREATE INDEX ON customers ((1 / (ssn::int - 5)))",
     "CREATE TABLE x (LIKE customers)",
     "CREATE TABLE child () INHERITS (customers)",
     "CREATE TABLE x (c text REFERENCES customers (ssn))",
+    "CREATE TABLE x (c text REFERENCES customers)",
+    "CREATE TABLE x (c text, FOREIGN KEY (c) REFERENCES customers (email))",
+    "CREATE TABLE x (id int REFERENCES customers (id), LIKE customers)",
+    "CREATE TABLE x (id int REFERENCES customers (id)) INHERITS (customers)",
+    "CREATE UNIQUE INDEX ON customers (ssn)",
+    "CREATE INDEX ON customers (city) INCLUDE (ssn)",
+    "CREATE INDEX ON customers (city) WHERE ssn > '5'",
+    "CREATE INDEX ON customers (lower(ssn))",
+    "ALTER TABLE customers ADD COLUMN x text GENERATED ALWAYS AS (lower(ssn)) STORED",
+    "ALTER TABLE customers ADD COLUMN x text DEFAULT get_ssn(1)",
+    "ALTER TABLE customers DROP COLUMN ssn, ADD COLUMN ssn text",
+    "ALTER TABLE customers ALTER COLUMN ssn SET NOT NULL",
+    "ALTER TABLE customers ADD CHECK (ssn > '5')",
+    "ALTER TABLE customers ADD CHECK (customers IS NOT NULL)",
+    "ALTER TABLE customers ADD UNIQUE (id, email)",
+    "ALTER TABLE customers ADD EXCLUDE USING btree (city WITH =)",
+    "ALTER TABLE customers ADD FOREIGN KEY (ssn) REFERENCES orders (note)",
+    "ALTER TABLE customers ALTER COLUMN city TYPE text USING ssn",
+    "ALTER TABLE customers NO INHERIT orders",
+    "ALTER TABLE customers ADD PRIMARY KEY USING INDEX ssn_index, ALTER COLUMN email DROP DEFAULT",
+    "ALTER TABLE orders ADD COLUMN s text REFERENCES customers (ssn)",
     "CLUSTER customers USING ssn_idx",
     "CREATE TEMP TABLE customers (id int)",
     "SET search_path = x; SELECT ssn FROM customers",
@@ -254,6 +282,13 @@ BENIGN = [
     "CREATE TABLE x (id int PRIMARY KEY, t text DEFAULT lower('A'))",
     "CREATE TEMP TABLE t AS SELECT id, city FROM customers",
     "CREATE INDEX ON orders (lower(note))",
+    "CREATE TABLE x (id serial PRIMARY KEY, c int NOT NULL REFERENCES customers (id) ON DELETE CASCADE)",
+    "CREATE TABLE x (c int, FOREIGN KEY (c) REFERENCES customers (id))",
+    "CREATE UNIQUE INDEX CONCURRENTLY ON customers (city, id) INCLUDE (name) WHERE city IS NOT NULL",
+    "CREATE INDEX ON customers (lower(name) text_pattern_ops)",
+    "ALTER TABLE customers ADD COLUMN x int DEFAULT 1, ADD CONSTRAINT c CHECK (id > 0), DROP COLUMN note",
+    "ALTER TABLE customers ALTER COLUMN city SET DEFAULT 'x', ALTER COLUMN name DROP NOT NULL, DROP CONSTRAINT c",
+    "ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (customer_id) REFERENCES customers (id)",
     "ALTER TABLE orders ADD COLUMN x int DEFAULT 1, ADD CONSTRAINT c CHECK (x > 0)",
     "CREATE VIEW v AS SELECT * FROM orders",
     "DROP TABLE orders",
@@ -334,6 +369,19 @@ def test_columns_without_origin_are_counted(sql: str, columns: int | None) -> No
     (one,) = judged(sql).statements
     assert one.outcome == gate.TOUCHED
     assert one.zero_origin == columns
+
+
+@pytest.mark.parametrize(("sql", "positions"), [
+    ("SELECT * FROM employees ORDER BY 3", (3,)),
+    ("SELECT e.*, id FROM employees e ORDER BY 1, 6 DESC", (1, 6)),
+    ("SELECT id, * FROM employees ORDER BY 1", ()),
+    ("COPY (SELECT * FROM employees ORDER BY 2) TO STDOUT", (2,)),
+    ("SELECT id, name FROM employees ORDER BY 2", ()),
+])
+def test_positions_behind_a_star_are_left_to_the_server(sql: str, positions: tuple[int, ...]) -> None:
+    (one,) = judged(sql).statements
+    assert one.outcome == gate.TOUCHED
+    assert one.positions == positions
 
 
 def test_unknown_relations_are_probed_and_never_passed() -> None:

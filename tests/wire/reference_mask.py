@@ -400,7 +400,7 @@ def copy_csv(
         masked = mask(*masks[index], type_oid, 0, plain)
         if masked is None:
             done.append(null)
-        elif quoted or masked in {null, b"\\."} or any(c in masked for c in (quote, delimiter, b"\n", b"\r")):
+        elif masked in {null, b"\\."} or any(c in masked for c in (quote, delimiter, b"\n", b"\r")):
             done.append(quote + re.sub(b"([" + q + e + b"])", lambda m: escape + m[1], masked) + quote)
         else:
             done.append(masked)

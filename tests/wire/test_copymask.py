@@ -185,9 +185,10 @@ def test_what_comes_out() -> None:
         b"1\t*******6789\tj***@x.org\t\\N\n"
     ]
     assert _wire.copy_mask(plan("csv", columns), MASKS, [b'1,"a,b""cdef",jane@x.org,\n']) == [
-        b'1,"****cdef",j***@x.org,\n'
+        b"1,****cdef,j***@x.org,\n"
     ]
-    assert _wire.copy_mask(plan("csv", columns), MASKS, [b'1,"","say ""hi""",""\n']) == [b'1,"","***","***"\n']
+    assert _wire.copy_mask(plan("csv", columns), MASKS, [b'1,"","say ""hi""",""\n']) == [b'1,"",***,***\n']
+
     assert _wire.copy_mask(
         plan("binary", columns), MASKS, [HEADER + binary_tuple([b"\0\0\0\1", b"123456789", None, b"x"]), TRAILER]
     ) == [
@@ -200,6 +201,12 @@ def test_a_masked_value_is_never_taken_for_null_or_a_quote_in_csv() -> None:
     masks = [(model.MASK_CONSTANT, 0, b"NULL", b""), (model.MASK_CONSTANT, 0, b"\\.", b"")]
     assert _wire.copy_mask(plan("csv", [(0, 25)], null=b"NULL"), masks, [b"x\n", b"NULL\n"]) == [b'"NULL"\n', b"NULL\n"]
     assert _wire.copy_mask(plan("csv", [(1, 25)]), masks, [b"x\n"]) == [b'"\\."\n']
+
+
+def test_quotes_do_not_tell_what_is_in_a_value() -> None:
+    """Whoever chooses the delimiter would learn from them whether a value contains it."""
+    packed = plan("csv", [(1, 25)], delimiter=b"Q")
+    assert _wire.copy_mask(packed, MASKS, [b'"xQy"\n']) == _wire.copy_mask(packed, MASKS, [b"xzy\n"]) == [b"***\n"]
 
 
 def test_header_lines_pass_once() -> None:

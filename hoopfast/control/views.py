@@ -1,0 +1,97 @@
+"""Asks an upstream what its views show, and opens those that analysis proves clear. Used by `control.catalog`.
+
+Definitions are parsed and described by the server, never run, so neither rights on their tables nor their cost matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+import msgspec
+import psycopg
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus
+
+from hoopfast.analysis import views
+from hoopfast.analysis.catalog import Catalog, Column, Relation
+from hoopfast.analysis.parse import Statement, identifiers
+
+DEFINITIONS: LiteralString = """
+select c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) from pg_catalog.pg_class c
+where c.relkind in ('v', 'm') and c.oid >= 16384"""
+COLUMNS: LiteralString = """
+select attrelid::int8, attname::text, attnum::int, atttypid::int8 from pg_catalog.pg_attribute
+where attrelid = any(%s::oid[]) and attnum > 0 and not attisdropped order by attrelid, attnum"""
+
+Reader = psycopg.AsyncConnection[Any]
+
+
+async def definitions(reader: Reader) -> dict[int, str]:
+    """The text of every view that is not the system's, by OID."""
+    cursor = await reader.execute(DEFINITIONS)
+    return {oid: text for oid, text in await cursor.fetchall() if text}
+
+
+def odd_views(texts: dict[int, str], unsafe: frozenset[str]) -> frozenset[int]:
+    """Views that name a built-in function which may read anything. No dependency in the catalog tells of those."""
+    found = set()
+    for oid, text in texts.items():
+        names = identifiers(text)
+        if names is None or names & unsafe:
+            found.add(oid)
+    return frozenset(found)
+
+
+async def clear(reader: Reader, catalog: Catalog, texts: dict[int, str]) -> Catalog:
+    """The catalog with its clear views opened. A view over views has its turn when those have had theirs.
+
+    Raises psycopg.Error and OSError when the upstream cannot be asked at all.
+    """
+    closed = {relation.oid: query for relation in catalog.relations
+              if relation.reads and relation.kind in "vm" and (query := views.definition(texts.get(relation.oid, "")))}
+    cursor = await reader.execute(COLUMNS, [list(closed)])
+    rows = await cursor.fetchall()
+    while closed:
+        closure = views.everything_masked(catalog)
+        allowed = {oid: zero for oid, query in closed.items()
+                   if (zero := views.columns_without_origin(query, closure)) is not None}
+        if not allowed:
+            break
+        opened = {}
+        for relation in catalog.relations:
+            if relation.oid in allowed:
+                query = closed.pop(relation.oid)
+                columns = [Column(name=name, attnum=number, type_oid=type_oid)
+                           for oid, name, number, type_oid in rows if oid == relation.oid]
+                found = await _open(reader, catalog, relation, query, columns, allowed[relation.oid])
+                opened[relation.oid] = found or relation
+        catalog = msgspec.structs.replace(
+            catalog, relations=tuple(opened.get(relation.oid, relation) for relation in catalog.relations))
+    return catalog
+
+
+async def _open(
+    reader: Reader, catalog: Catalog, view: Relation, query: Statement, columns: list[Column], zero_max: int
+) -> Relation | None:
+    policy = {column.attnum: column for column in view.columns}         # the policy may name a view's columns itself
+    columns = [policy.get(column.attnum, column) for column in columns]
+    origins = await _origins(reader, query.text)
+    if origins is None or sum(not oid for oid, _ in origins) > zero_max:
+        return None
+    return views.cleared(catalog, view, columns, origins)
+
+
+async def _origins(reader: Reader, text: str) -> list[views.Origin] | None:
+    """Where the columns of a query come from, as the server says; None when it cannot parse the query."""
+    pgconn = reader.pgconn
+    await reader.execute("savepoint view")
+    pgconn.send_prepare(b"", text.encode())
+    (result,) = await reader.wait(execute(pgconn))
+    if result.status == ExecStatus.COMMAND_OK:
+        pgconn.send_describe_prepared(b"")
+        (result,) = await reader.wait(execute(pgconn))
+    await reader.execute("rollback to view")
+    await reader.execute("release view")
+    if result.status != ExecStatus.COMMAND_OK:
+        return None
+    return [(result.ftable(place), result.ftablecol(place)) for place in range(result.nfields)]

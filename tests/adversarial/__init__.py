@@ -1,0 +1,1 @@
+"""Attacks on the masks and statements of a normal day, each against a real server through a real gateway."""

@@ -1,0 +1,94 @@
+"""`python -m tests.adversarial [QUERIES]`: all attacks, benign statements and some random queries, as a table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+
+from tests.adversarial.cases import load
+from tests.adversarial.estate import Stage, stage
+from tests.adversarial.report import PSQL_KNOWN, attacked, described, generated, tried
+from tests.support.issuer import TestIssuer
+from tests.support.postgres import PostgresServer, scratch_directory
+
+LINE = "{:<14}{:>7}{:>9}{:>10}{:>12}{:>8}"
+
+
+def main() -> int:
+    """0 when nothing leaks and nothing benign fails that is not known to."""
+    started = time.monotonic()
+    with PostgresServer(scratch_directory("pg"), log_statements=False) as server, TestIssuer() as issuer:
+        with stage(server, issuer) as ready:
+            leaks = _attacks(ready)
+            # Benign statements write to one world only, and the order of rows is a matter of pages: they come last.
+            surprises = _random(ready, int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+            failures = _benign(ready)
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
+    return int(bool(leaks or failures or surprises))
+
+
+def _attacks(ready: Stage) -> int:
+    cases = load("attacks")
+    _line("attacks", "cases", "sent", "leaks", "", "duds")
+    total: Counter[str] = Counter()
+    details = []
+    for channel in sorted({case.channel for case in cases}):
+        mine = [case for case in cases if case.channel == channel]
+        runs: Counter[str] = Counter()
+        leaks = list(attacked(ready, mine, runs))
+        details += [f"  {leak.case.channel}/{leak.case.name} as {leak.form}: {leak.what}" for leak in leaks]
+        found = {"cases": len(mine), "sent": runs.total(), "leaks": len(leaks),
+                 "duds": sum("dud" in case.flags for case in mine)}
+        total.update(found)
+        _line(channel, *(found[name] for name in ("cases", "sent", "leaks")), "", found["duds"])
+    _line("together", total["cases"], total["sent"], total["leaks"], "", total["duds"])
+    _details(details)
+    return total["leaks"]
+
+
+def _benign(ready: Stage) -> int:
+    cases = load("benign")
+    _line("benign", "cases", "sent", "failures", "over-masked", "known")
+    total: Counter[str] = Counter()
+    details = []
+    for source in sorted({case.channel for case in cases}):
+        found: Counter[str] = Counter()
+        for case, trials in tried(ready, [case for case in cases if case.channel == source]):
+            wrong = [trial for trial in trials if trial.problem or trial.leak]
+            found.update(cases=1, sent=len(trials), over=sum(trial.over_masked for trial in trials))
+            if wrong:
+                known = "known" in case.flags
+                found["known" if known else "failures"] += 1
+                why = f"known: {case.flags['known']}" if known else wrong[0].problem or wrong[0].leak
+                details.append(f"  {source}/{case.name} as {wrong[0].form}: {why}")
+        total.update(found)
+        _line(source, *(found[name] for name in ("cases", "sent", "failures", "over", "known")))
+    commands, differing = described(ready)
+    total.update(cases=commands, sent=commands, failures=len(differing - set(PSQL_KNOWN)), known=len(PSQL_KNOWN))
+    details += [f"  psql/{command}: {PSQL_KNOWN.get(command, 'differs')}" for command in sorted(differing)]
+    _line("psql", commands, commands, len(differing - set(PSQL_KNOWN)), 0, len(PSQL_KNOWN))
+    _line("together", *(total[name] for name in ("cases", "sent", "failures", "over", "known")))
+    _details(details)
+    return total["failures"]
+
+
+def _random(ready: Stage, queries: int) -> int:
+    found = generated(ready, range(queries))
+    sys.stdout.write(f"\nrandom queries: {queries}, {found.invalid} not valid, {found.passed} passed, "
+                     f"{found.refused} refused, {len(found.leaks)} leaks, {len(found.wrong)} wrong answers\n\n")
+    _details([f"  {text}" for text in found.leaks + found.wrong])
+    return len(found.leaks) + len(found.wrong)
+
+
+def _line(*columns: object) -> None:
+    sys.stdout.write(LINE.format(*columns) + "\n")
+    sys.stdout.flush()
+
+
+def _details(lines: list[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
