@@ -60,6 +60,7 @@ class Catalog(Frozen, frozen=True):
     # A write here may reach others, by user triggers or by foreign keys that cascade into the closure.
     triggered: frozenset[str] = frozenset()
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
+    partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 
 

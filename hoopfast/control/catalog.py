@@ -454,6 +454,8 @@ class CatalogKeeper:
             update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=None,
                                    error=f"the catalog cannot be read ({type(failure).__name__})")
         else:
+            if catalog.partial:
+                self._digests[name] = ""        # equal to none: the next poll loads again
             for problem in set(catalog.problems) - self._told.get(name, set()):
                 log.warning("connection %s: %s", name, problem)
             self._told[name] = set(catalog.problems)

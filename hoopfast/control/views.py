@@ -17,8 +17,10 @@ from hoopfast.analysis.catalog import Catalog, Column, Relation
 from hoopfast.analysis.parse import Statement, identifiers
 
 DEFINITIONS: LiteralString = """
-select c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) from pg_catalog.pg_class c
+select c.oid::int8, coalesce(pg_catalog.pg_get_viewdef(c.oid), '') from pg_catalog.pg_class c
 where c.relkind in ('v', 'm') and c.oid >= 16384"""
+VIEWS: LiteralString = "select oid::int8 from pg_catalog.pg_class where relkind in ('v', 'm') and oid >= 16384"
+DEFINITION: LiteralString = "select pg_catalog.pg_get_viewdef(%s::oid)"
 COLUMNS: LiteralString = """
 select attrelid::int8, attname::text, attnum::int, atttypid::int8 from pg_catalog.pg_attribute
 where attrelid = any(%s::oid[]) and attnum > 0 and not attisdropped order by attrelid, attnum"""
@@ -27,16 +29,36 @@ Reader = psycopg.AsyncConnection[Any]
 
 
 async def definitions(reader: Reader) -> dict[int, str]:
-    """The text of every view that is not the system's, by OID."""
-    cursor = await reader.execute(DEFINITIONS)
-    return {oid: text for oid, text in await cursor.fetchall() if text}
+    """The text of every view that is not the system's, by OID; "" for one that somebody has locked at the moment.
+
+    The server locks what a view reads to print it. Whoever changes a table in an open transaction would hold up every
+    login, so nobody waits for long: such a view stays closed, and is looked at again later.
+    """
+    await reader.execute("set local lock_timeout = '200ms'")
+    try:
+        async with reader.transaction():
+            return dict(await (await reader.execute(DEFINITIONS)).fetchall())
+    except psycopg.errors.LockNotAvailable:
+        await reader.execute("set local lock_timeout = '20ms'")
+    oids = [oid for (oid,) in await (await reader.execute(VIEWS)).fetchall()]
+    return {oid: await _definition(reader, oid) for oid in oids}
+
+
+async def _definition(reader: Reader, oid: int) -> str:
+    try:
+        async with reader.transaction():
+            row = await (await reader.execute(DEFINITION, [oid])).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        return ""
+    return str(row[0] or "") if row else ""
 
 
 def odd_views(texts: dict[int, str], unsafe: frozenset[str]) -> frozenset[int]:
-    """Views that name a built-in function which may read anything. No dependency in the catalog tells of those."""
+    """Views that name a built-in function which may read anything, of which no dependency in the catalog tells, and
+    those whose text is not to be had."""
     found = set()
     for oid, text in texts.items():
-        names = identifiers(text)
+        names = identifiers(text) if text else None
         if names is None or names & unsafe:
             found.add(oid)
     return frozenset(found)
@@ -67,7 +89,7 @@ async def clear(reader: Reader, catalog: Catalog, texts: dict[int, str]) -> Cata
                 opened[relation.oid] = found or relation
         catalog = msgspec.structs.replace(
             catalog, relations=tuple(opened.get(relation.oid, relation) for relation in catalog.relations))
-    return catalog
+    return msgspec.structs.replace(catalog, partial=not all(texts.values()))
 
 
 async def _open(
@@ -93,5 +115,5 @@ async def _origins(reader: Reader, text: str) -> list[views.Origin] | None:
     await reader.execute("rollback to view")
     await reader.execute("release view")
     if result.status != ExecStatus.COMMAND_OK:
-        return None
+        return None                 # closed, as everything that is not understood
     return [(result.ftable(place), result.ftablecol(place)) for place in range(result.nfields)]

@@ -329,6 +329,31 @@ def _sqlstates(frames: list[wire.Frame]) -> list[str]:
     return [error["C"] for error in wire.errors(frames)]
 
 
+def test_a_locked_table_holds_up_nobody(gateway: Gateway, postgres: PostgresServer, shop: str) -> None:
+    """To print a view the server locks its tables. A long ALTER TABLE must not keep the catalog from being read."""
+    with postgres.connect(shop) as direct, postgres.connect(shop) as other:
+        direct.execute("SET ROLE app")
+        direct.execute("CREATE VIEW phone_book AS SELECT id, name, ssn FROM customers")
+        direct.execute("CREATE VIEW prices AS SELECT id, price FROM orders")
+        try:
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+            with login(gateway) as client:
+                direct.execute("CREATE TABLE fresh (id int)")       # unknown: the catalog is read again
+                assert not _sqlstates(client.query("SELECT * FROM fresh"))
+                assert len(wire.rows(client.query("SELECT id FROM prices LIMIT 2"))) == 2
+                assert _sqlstates(client.query("SELECT id FROM phone_book")) == ["42501"]
+                other.execute("ROLLBACK")
+                direct.execute("CREATE TABLE fresher (id int)")
+                assert not _sqlstates(client.query("SELECT * FROM fresher"))
+                rows = wire.rows(client.query("SELECT name, ssn FROM phone_book ORDER BY id"))
+                assert rows == [[b"Ada", b"***"], [b"Bo", b"***"], [b"Cy", None]]
+        finally:
+            other.execute("ROLLBACK")
+            for statement in ("VIEW phone_book", "VIEW prices", "TABLE IF EXISTS fresh", "TABLE IF EXISTS fresher"):
+                direct.execute(f"DROP {statement}")
+
+
 def test_masks_in_odd_pieces(gateway: Gateway) -> None:
     """The same bytes whatever the boundaries: a proxy cuts both directions into random pieces."""
     with login(gateway) as client:
