@@ -138,6 +138,9 @@ pg_user_mapping pg_user_mappings _pg_user_mappings user_mapping_options pg_stat_
 pg_subscription pg_hba_file_rules pg_file_settings pg_ident_file_mappings
 """)
 
+# Of those: one column holds credentials, the others may be read by name.
+CREDENTIALS = {"pg_subscription": "subconninfo", "pg_user_mappings": "umoptions"}
+
 # Extensions whose C functions only compute on their arguments.
 PURE_EXTENSIONS = words("""
 citext uuid-ossp pg_trgm unaccent hstore btree_gin btree_gist fuzzystrmatch ltree intarray cube earthdistance isn seg

@@ -130,7 +130,7 @@ def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[
         if (source.schema, name) in closure.catalog.apart:
             source.apart = True
             continue
-        if name in DATA_CATALOGS or name.startswith("pg_toast"):
+        if (name in DATA_CATALOGS or name.startswith("pg_toast")) and not _without_credentials(survey, source):
             raise Refused(f"{name} may hold values of hidden columns and cannot be read by you")
         if name in closure.catalog.foreign:
             raise Refused(f"foreign table {name} is not described by the masking policy and cannot be read by you",
@@ -142,6 +142,17 @@ def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[
             flow.touched.add(name)
         elif name not in closure.known and name not in local:
             flow.unknown.add(name)
+
+
+def _without_credentials(survey: s.Survey, source: s.Source) -> bool:
+    """Whether a query names single columns of such a catalog, and nowhere the one with credentials."""
+    secret = builtins.CREDENTIALS.get(source.relname)
+    if secret is None or source.renames or not survey.queries or source.relname in survey.written:
+        return False
+    names = {fields[-1] for fields, _ in survey.references} | {fields[-1] for pair in survey.pairs for fields in pair}
+    names |= survey.fields | {name for join in survey.joins for name in join.columns}
+    whole = any(fields == (source.name,) for fields, _ in survey.references)
+    return names.isdisjoint({secret, "*"}) and not whole and not any(join.natural for join in survey.joins)
 
 
 # ---------------------------------------------------------------- the fixpoint

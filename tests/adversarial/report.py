@@ -46,13 +46,6 @@ def _nothing() -> None:
     """Reading moves no sequence."""
 
 
-# Commands of psql that do not work with masks, and why.
-PSQL_KNOWN = {
-    "\\deu": "pg_user_mappings holds credentials, and what is read of a catalog is not looked into",
-    "\\dRs": "pg_subscription holds credentials, and what is read of a catalog is not looked into",
-}
-
-
 def described(stage: Stage) -> tuple[int, set[str]]:
     """How many commands psql was given, and those that show something else through the gateway."""
     commands = (HERE / "benign" / "psql.txt").read_text().splitlines()

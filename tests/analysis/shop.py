@@ -32,7 +32,7 @@ CATALOG = Catalog(
         "pg_tables", "tables", "columns", "pg_collation", "pg_publication", "pg_publication_rel",
         "pg_publication_namespace",
         "pg_partitioned_table", "pg_stats", "pg_statistic", "pg_largeobject", "pg_authid", "pg_user_mapping",
-        "pg_rewrite",
+        "pg_rewrite", "pg_subscription", "pg_user_mappings",
         "pg_depend", "pg_sequence", "pg_enum", "pg_locks", "pg_stat_user_tables", "pg_tablespace", "pg_foreign_table",
     }),
     foreign=frozenset({"remote_customers"}),

@@ -177,6 +177,22 @@ ATTACKS = [
     "SELECT * FROM pg_catalog.pg_statistic",
     "SELECT data FROM pg_largeobject",
     "SELECT rolpassword FROM pg_authid",
+    "SELECT subconninfo FROM pg_subscription",
+    "SELECT s.subname FROM pg_subscription s WHERE s.subconninfo LIKE 'a%'",
+    "SELECT * FROM pg_subscription",
+    "TABLE pg_user_mappings",
+    "SELECT s.* FROM pg_catalog.pg_subscription s",
+    "SELECT s FROM pg_subscription s",
+    "SELECT upper(x) FROM pg_subscription s (a, b, c, x)",
+    "SELECT (s).subconninfo FROM pg_subscription s",
+    "SELECT subconninfo(s) FROM pg_subscription s",
+    "SELECT a.subname FROM pg_subscription a JOIN pg_subscription b USING (subconninfo)",
+    "SELECT a.subname FROM pg_subscription a NATURAL JOIN orders",
+    "SELECT a.subname FROM pg_subscription a JOIN orders o ON o.note = a.subconninfo",
+    "COPY pg_user_mappings TO STDOUT",
+    "COPY pg_subscription (subconninfo) TO STDOUT",
+    "CREATE TABLE x (LIKE pg_subscription)",
+    "UPDATE pg_subscription SET subname = 'x'",
     "SELECT chunk_data FROM pg_toast.pg_toast_1234",
     # COPY, EXPLAIN, settings, definitions
     "COPY (SELECT lower(ssn) FROM customers) TO STDOUT",
@@ -340,6 +356,8 @@ BENIGN = [
        FROM pg_catalog.pg_attribute a WHERE a.attrelid = '1259' AND a.attnum > 0 AND NOT a.attisdropped
        ORDER BY a.attnum""",
     "SELECT t.oid, t.typarray FROM pg_type t JOIN pg_namespace ns ON typnamespace = ns.oid WHERE typname = 'hstore'",
+    "SELECT um.srvname, um.usename FROM pg_catalog.pg_user_mappings um ORDER BY 1, 2",
+    "SELECT subname, pg_get_userbyid(s.subowner) FROM pg_subscription s WHERE subenabled ORDER BY 1",
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
 ]
 
