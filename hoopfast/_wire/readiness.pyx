@@ -174,11 +174,11 @@ cdef void leg_completed(State* r, Leg* leg, uint64_t mark, const HfCqe* c) noexc
     if mark == MARK_WATCH:
         if over:
             leg.watched = leg.unwatched = False
-            if not leg.parting:
-                leg.broken = True       # the kernel was short of memory: without its events a session would hang
-                ready(r, leg.session)
-        elif not leg.parting:
-            leg_event(r, leg, <uint32_t>c.res)
+        if not leg.parting:
+            leg_event(r, leg, <uint32_t>c.res if c.res >= 0 else 0)
+            # Without its events a session would hang. A full queue of completions ends a watch too: that is no error.
+            if over and (c.res < 0 or not leg_watch(r, leg)):
+                leg.broken = True
     else:
         if c.flags & HF_CQE_BUFFER:
             if c.res > 0:

@@ -71,13 +71,13 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
 cdef void leg_close(State* r, Leg* leg) noexcept nogil:
     if leg.fd < 0:
         return
+    leg_settle(leg)
     if leg.ssl != NULL:
         ERR_clear_error()
         SSL_shutdown(leg.ssl)
         ERR_clear_error()
         SSL_free(leg.ssl)
         leg.ssl = NULL
-    HF_ASSERT(leg.n_posted == 0)
     leg_unwatch(r, leg)
     leg.readable = False
     leg.ended = True

@@ -32,8 +32,11 @@ enum {
     HF_FEAT_SINGLE_MMAP = 1 << 0, HF_FEAT_NODROP = 1 << 1,
     HF_ENTER_GETEVENTS = 1 << 0, HF_ENTER_REGISTERED_RING = 1 << 4,
     HF_REGISTER_PROBE = 8, HF_REGISTER_ENABLE_RINGS = 12, HF_REGISTER_RING_FDS = 20, HF_REGISTER_PBUF_RING = 22,
-    HF_RING_SQ = 1024, HF_RING_CQ = 8192,
-    HF_RING_BUFFERS = 128,          /* a power of two */
+#ifdef HF_DEBUG                     /* so small that every queue is full sooner or later */
+    HF_RING_SQ = 4, HF_RING_CQ = 8, HF_RING_BUFFERS = 4,
+#else
+    HF_RING_SQ = 1024, HF_RING_CQ = 8192, HF_RING_BUFFERS = 128,        /* powers of two */
+#endif
     HF_RING_BUFFER_BYTES = 8192,
 };
 #define HF_OFF_SQES 0x10000000ULL
