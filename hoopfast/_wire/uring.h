@@ -37,7 +37,7 @@ enum {
 #else
     HF_RING_SQ = 1024, HF_RING_CQ = 8192, HF_RING_BUFFERS = 128,        /* powers of two */
 #endif
-    HF_RING_BUFFER_BYTES = 8192,
+    HF_RING_BUFFER_BYTES = 4096,
 };
 #define HF_OFF_SQES 0x10000000ULL
 
