@@ -78,7 +78,11 @@ class Relay:
         message_max: int = 256 << 20,
         row_max: int = 64 << 20,
         stall_timeout_s: float = 300.0,
+        backend: str = "auto",                                          # epoll, io_uring (OSError where it cannot be)
     ) -> None: ...
+    @property
+    def backend(self) -> str: ...                                       # the one in use
+    fallback: str                                                       # why auto has not taken io_uring, or ""
     def run(self) -> None: ...                                          # thread body: returns after stop()
     def stop(self) -> None: ...
     def events(self) -> list[Event]: ...

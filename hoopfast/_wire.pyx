@@ -19,6 +19,7 @@ include "_wire/template.pyx"     # verdicts for texts that differ in their const
 include "_wire/session.pyx"      # legs, reply queue, names, sending
 include "_wire/queue.pyx"        # commands in, events out
 include "_wire/records.pyx"      # what a session writes into the journal
+include "_wire/readiness.pyx"    # epoll or io_uring: what descriptors have to say
 include "_wire/gather.pyx"       # spans on their way out, the arena
 include "_wire/verdict.pyx"      # asking, refusing
 include "_wire/frontend.pyx"     # client bytes -> upstream
@@ -26,7 +27,7 @@ include "_wire/rows.pyx"         # row descriptions and rows -> masked
 include "_wire/backend.pyx"      # upstream bytes -> client
 include "_wire/turn.pyx"         # one session's turn, and its end
 include "_wire/commands.pyx"     # what the front asks
-include "_wire/loop.pyx"         # the epoll thread
+include "_wire/loop.pyx"         # the relay thread
 include "_wire/api.pyx"          # Relay, as Python sees it
 include "_wire/trailjson.pyx"    # JSON of the audit trail
 include "_wire/decode.pyx"       # the journal read back: records -> finished statements

@@ -133,6 +133,7 @@ class Config(Section, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     policy: Text = "policy.yaml"                    # relative to the configuration file
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    relay: Literal["auto", "epoll", "io_uring"] = "auto"    # auto: io_uring where the kernel allows it
 
 
 # ---------------------------------------------------------------- reading

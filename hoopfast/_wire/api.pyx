@@ -25,18 +25,21 @@ cdef class Relay:
     cdef object counters
     cdef bint running
     cdef readonly int event_fd
+    cdef readonly str fallback
 
     def __cinit__(self):
         self.r = NULL
 
     def __init__(self, *, counters, int64_t capture_bytes, bint durable, size_t cache_bytes=64 << 20,
                  size_t statement_max=16 << 20, size_t message_max=256 << 20, size_t row_max=64 << 20,
-                 double stall_timeout_s=300.0):
+                 double stall_timeout_s=300.0, str backend="auto"):
         import os
         cdef uint8_t[::1] page = counters.cast("B")
         cdef bytes seed = os.urandom(8)
         cdef epoll_event ev
         cdef State* r
+        if backend not in ("auto", "epoll", "io_uring"):
+            raise ValueError(f"backend is auto, epoll or io_uring, not {backend!r}")
         if page.shape[0] < (C_HISTOGRAM_SUM + 1) * 8:
             raise ValueError("the counter page is too small")
         self.counters = counters
@@ -44,6 +47,7 @@ cdef class Relay:
         if r == NULL:
             raise MemoryError
         r.wake_fd = r.event_fd = r.epoll_fd = -1
+        self.fallback = ""
         r.commands = <Ring*>calloc(1, sizeof(Ring))
         r.events = <Ring*>calloc(1, sizeof(Ring))
         r.sessions = <Session**>calloc(SESSION_BUCKETS, sizeof(Session*))
@@ -65,15 +69,31 @@ cdef class Relay:
         r.stall_timeout_ns = <int64_t>(stall_timeout_s * 1e9)
         r.now_ns = hf_clock(CLOCK_MONOTONIC)
         r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - r.now_ns
-        r.epoll_fd = c_epoll_create1(EPOLL_CLOEXEC)
+        if backend != "epoll":
+            r.ring = hf_ring_open()
+            if r.ring == NULL:
+                self.fallback = f"io_uring: {os.strerror(errno)}"
+                if backend == "io_uring":
+                    raise OSError(self.fallback)
+        if r.ring != NULL:
+            r.posts = <Posts*>calloc(1, sizeof(Posts))
+            if r.posts == NULL:
+                raise MemoryError
+        else:
+            r.epoll_fd = c_epoll_create1(EPOLL_CLOEXEC)
         r.wake_fd = c_eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         r.event_fd = c_eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
-        if r.epoll_fd < 0 or r.wake_fd < 0 or r.event_fd < 0:
+        if (r.ring == NULL and r.epoll_fd < 0) or r.wake_fd < 0 or r.event_fd < 0:
             raise OSError(errno, os.strerror(errno))
         self.event_fd = r.event_fd
-        ev.events = EPOLLIN
-        ev.data.ptr = NULL
-        c_epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, r.wake_fd, &ev)
+        if r.ring == NULL:
+            ev.events = EPOLLIN
+            ev.data.ptr = NULL
+            c_epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, r.wake_fd, &ev)
+
+    @property
+    def backend(self):
+        return "epoll" if self.r.ring == NULL else "io_uring"
 
     def run(self):
         if self.running:
@@ -261,6 +281,8 @@ cdef class Relay:
         cdef Context* c
         if r == NULL or self.running:
             return
+        hf_ring_close(r.ring)
+        r.ring = NULL                   # nothing is under way any more
         while r.all != NULL:
             session_drop(r, r.all)
         while r.commands != NULL:
@@ -295,6 +317,7 @@ cdef class Relay:
         free(r.lexed)
         free(r.lexed_key)
         free(r.arena)
+        free(r.posts)
         free(r)
 
 
@@ -303,6 +326,10 @@ cdef void session_drop(State* r, Session* s) noexcept:
     s.close_reason = "stopped"
     leg_close(r, &s.client)
     leg_close(r, &s.upstream)
+    if s.client.parting:
+        c_close(s.client.parting_fd)
+    if s.upstream.parting:
+        c_close(s.upstream.parting_fd)
     session_free(r, s)
 
 

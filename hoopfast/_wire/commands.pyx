@@ -4,7 +4,6 @@ cdef void adopt(State* r, Message* m) noexcept nogil:
     cdef Adoption* a = <Adoption*>m.p
     cdef Session* s = NULL
     cdef Context* c = r.contexts
-    cdef epoll_event ev
     cdef uint64_t bucket
     cdef Message* gone
     while c != NULL and c.id != <uint64_t>m.c:
@@ -56,11 +55,8 @@ cdef void adopt(State* r, Message* m) noexcept nogil:
     count(r, C_SESSIONS_TOTAL, 1)
     s.start_record = m.x
     memset(&m.x, 0, sizeof(Buffer))
-    ev.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | <uint32_t>EPOLLET
-    ev.data.ptr = &s.client
-    c_epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, s.client.fd, &ev)
-    ev.data.ptr = &s.upstream
-    c_epoll_ctl(r.epoll_fd, EPOLL_CTL_ADD, s.upstream.fd, &ev)
+    if not leg_watch(r, &s.client) or not leg_watch(r, &s.upstream):
+        s.client.broken = True          # no event would ever come
     ready(r, s)
 
 
@@ -286,3 +282,15 @@ cdef void command(State* r, Message* m) noexcept nogil:
         if m.kind == COMMAND_DECIDE:
             decided_free(<Decided*>m.p)
     message_free(m)
+
+
+cdef void commands_take(State* r) noexcept nogil:
+    cdef uint64_t drained
+    cdef Message* m
+    r.woken = False
+    c_read(r.wake_fd, &drained, 8)
+    while True:
+        m = ring_pop(r.commands)
+        if m == NULL:
+            return
+        command(r, m)

@@ -9,20 +9,77 @@ cdef void hold(State* r, Session* s) noexcept nogil:
         r.held = s
 
 
+cdef int gather_flush(State* r, Gather* g, Leg* leg, bint hold) noexcept nogil:
+    """Send the gathered spans; what does not go (or is held for durability) is copied to the leg. -1: broken."""
+    cdef msghdr m
+    cdef ssize_t sent = 0, n
+    cdef int i
+    cdef size_t skip
+    if g.n == 0:
+        return 0
+    if leg_settle(leg) < 0:
+        g.n = 0
+        g.bytes = 0
+        return -1
+    if not hold and leg_post(r, leg, g):
+        return 0
+    if buffer_used(&leg.out) == 0 and not hold:
+        if leg.ssl == NULL:
+            memset(&m, 0, sizeof(m))
+            m.msg_iov = g.parts
+            m.msg_iovlen = g.n
+            while True:
+                sent = c_sendmsg(leg.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) if g.n > 1 else c_send(
+                    leg.fd, g.parts[0].iov_base, g.parts[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                if sent >= 0 or errno != EINTR:
+                    break
+            if sent < 0:
+                if errno != EAGAIN:
+                    g.n = 0
+                    g.bytes = 0
+                    return -1
+                sent = 0
+        elif g.n == 1:
+            while <size_t>sent < g.bytes:
+                n = leg_send(leg, <const uint8_t*>g.parts[0].iov_base + sent, g.bytes - sent)
+                if n < 0:
+                    g.n = 0
+                    g.bytes = 0
+                    return -1
+                if n == 0:
+                    break
+                sent += n
+    skip = sent
+    for i in range(g.n):
+        if skip >= g.parts[i].iov_len:
+            skip -= g.parts[i].iov_len
+            continue
+        if buffer_put(&leg.out, <const uint8_t*>g.parts[i].iov_base + skip, g.parts[i].iov_len - skip) < 0:
+            g.n = 0
+            g.bytes = 0
+            return -1
+        skip = 0
+    g.n = 0
+    g.bytes = 0
+    if buffer_used(&leg.out) and not hold:
+        return -1 if leg_flush(leg, r.now_ns) < 0 else 0
+    return 0
+
+
 cdef void flush_session(State* r, Session* s) noexcept nogil:
     """Send what has been gathered for both legs. Memory of the scratch buffer and the arena may be reused afterwards."""
     capture_flush(r, s)
     if r.to_client.n:
         count(r, C_CLIENT_OUT, r.to_client.bytes)
-        if gather_flush(&r.to_client, &s.client, r.now_ns, False) < 0:
+        if gather_flush(r, &r.to_client, &s.client, False) < 0:
             s.client.broken = True
     if r.to_upstream.n:
         count(r, C_UPSTREAM_OUT, r.to_upstream.bytes)
         if r.durable and r.journal.dirty:
             hold(r, s)
-            if gather_flush(&r.to_upstream, &s.upstream, r.now_ns, True) < 0:
+            if gather_flush(r, &r.to_upstream, &s.upstream, True) < 0:
                 s.upstream.broken = True
-        elif gather_flush(&r.to_upstream, &s.upstream, r.now_ns, False) < 0:
+        elif gather_flush(r, &r.to_upstream, &s.upstream, False) < 0:
             s.upstream.broken = True
     r.arena_used = 0
 
@@ -41,13 +98,13 @@ cdef void gather(State* r, Session* s, Gather* g, const uint8_t* p, size_t n) no
             # Not flush_session: the arena still holds what the caller is gathering.
             if g == &r.to_client:
                 count(r, C_CLIENT_OUT, g.bytes)
-                if gather_flush(g, &s.client, r.now_ns, False) < 0:
+                if gather_flush(r, g, &s.client, False) < 0:
                     s.client.broken = True
             else:
                 count(r, C_UPSTREAM_OUT, g.bytes)
                 if r.durable and r.journal.dirty:
                     hold(r, s)
-                if gather_flush(g, &s.upstream, r.now_ns, r.durable and r.journal.dirty) < 0:
+                if gather_flush(r, g, &s.upstream, r.durable and r.journal.dirty) < 0:
                     s.upstream.broken = True
     g.parts[g.n].iov_base = <void*>p
     g.parts[g.n].iov_len = n

@@ -1,9 +1,5 @@
-# The relay thread: one epoll set, edge-triggered; sessions with work stand on the ready list; nothing here blocks but
-# epoll_wait (and, in durable mode, fdatasync once per batch).
-
-cdef enum:
-    EVENTS_PER_WAIT = 256
-    TICK_NS = 250000000
+# The relay thread: sessions with work stand on the ready list; nothing here blocks but waiting for descriptors (and, in
+# durable mode, fdatasync once per batch).
 
 
 cdef void tick(State* r) noexcept nogil:
@@ -22,6 +18,8 @@ cdef void tick(State* r) noexcept nogil:
             r.arena_room = ARENA_BYTES
     while s != NULL:
         following = s.all_next
+        leg_part(r, &s.client)
+        leg_part(r, &s.upstream)
         if s.closing:
             ready(r, s)
         elif s.client.stuck_since_ns and r.now_ns - s.client.stuck_since_ns > r.stall_timeout_ns:
@@ -80,8 +78,8 @@ cdef void batch_end(State* r) noexcept nogil:
     r.dead = NULL
     while s != NULL:
         following = s.dead_next
-        if s.on_ready or s.on_held:
-            s.dead_next = r.dead        # still linked elsewhere: freed after the next pass
+        if s.on_ready or s.on_held or leg_named(&s.client) or leg_named(&s.upstream):
+            s.dead_next = r.dead        # still linked elsewhere, or the kernel will name it: freed after another pass
             r.dead = s
         else:
             session_free(r, s)
@@ -94,17 +92,6 @@ cdef void batch_end(State* r) noexcept nogil:
     r.counters[C_CACHED_STATEMENTS] = r.cache.count
     r.counters[C_HELD_NAMES] = HELD_NAMES
     r.counters[C_HELD_PLANS] = HELD_PLANS
-
-
-cdef void leg_event(State* r, Leg* leg, uint32_t events) noexcept nogil:
-    if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        leg.readable = True
-    if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-        leg.hung = True
-        # A client that only sends no more still waits for its answer, but it could not be told of an approval.
-        if leg.is_client and leg.session.parked and (leg.session.held or events & (EPOLLHUP | EPOLLERR)):
-            leg.ended = True
-    ready(r, leg.session)
 
 
 cdef void ready_turns(State* r) noexcept nogil:
@@ -123,28 +110,23 @@ cdef void ready_turns(State* r) noexcept nogil:
 
 
 cdef void relay_main(State* r) noexcept nogil:
-    cdef epoll_event events[256]
-    cdef int n, i, timeout
-    cdef uint64_t drained
-    cdef Message* m
+    cdef bint wait
+    if r.ring != NULL:
+        hf_ring_enable(r.ring)
     want_segments(r, 0)
     while not hf_load_acquire64(&r.stopping):
-        timeout = 0 if r.ready_first != NULL or r.dead != NULL else 250
-        n = c_epoll_wait(r.epoll_fd, events, EVENTS_PER_WAIT, timeout)
-        r.now_ns = hf_clock(CLOCK_MONOTONIC)
+        wait = r.ready_first == NULL and r.dead == NULL
+        if r.ring != NULL:
+            ring_wait(r, wait)
+        else:
+            epoll_wait(r, wait)
         count(r, C_WAKEUPS, 1)
-        for i in range(n):
-            if events[i].data.ptr == NULL:
-                c_read(r.wake_fd, &drained, 8)
-                while True:
-                    m = ring_pop(r.commands)
-                    if m == NULL:
-                        break
-                    command(r, m)
-            else:
-                leg_event(r, <Leg*>events[i].data.ptr, events[i].events)
+        if r.woken:
+            commands_take(r)
         ready_turns(r)
         if r.now_ns >= r.next_tick_ns:
             r.next_tick_ns = r.now_ns + TICK_NS
             tick(r)
         batch_end(r)
+    if r.ring != NULL:
+        ring_wait(r, False)             # last words that were posted

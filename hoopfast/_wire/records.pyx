@@ -18,8 +18,13 @@ cdef struct State:              # everything the relay thread owns
     uint64_t* counters
     int64_t now_ns
     int64_t wall_offset_ns
-    int epoll_fd
+    int epoll_fd                # -1: there is a ring
+    HfRing* ring
+    bint wake_watched           # the ring holds a standing poll of wake_fd
+    bint alarmed                # ... and a timer for the next tick
+    Posts* posts                # with a ring: what goes with the next io_uring_enter
     int wake_fd                 # commands have come
+    bint woken                  # ... and are to be taken
     int event_fd                # events have gone
     Ring* commands
     Ring* events

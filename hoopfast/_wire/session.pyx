@@ -77,6 +77,17 @@ cdef struct Leg:
     bint shut                   # we have sent end of file
     size_t need                 # total size of the incomplete frame at the head of pending, once known
     int64_t stuck_since_ns      # out is not empty since; 0: it is
+    # io_uring only (readiness.pyx)
+    const uint8_t* posted       # bytes that go with the next io_uring_enter, in State.posts
+    uint32_t n_posted
+    bint listed                 # State.posts names this leg
+    bint watched                # the kernel holds the standing poll
+    bint unwatched              # ... and has been asked to end it
+    uint8_t asked               # ASKED_...: the kernel holds this request for bytes
+    bint unasked                # ... and has been asked to end it
+    bint parting                # closed for us; the kernel still holds requests
+    int parting_fd
+    size_t streak               # bytes read by ourselves since the last request
 
 cdef struct Session:
     uint64_t id
@@ -505,9 +516,22 @@ cdef ssize_t leg_send(Leg* leg, const uint8_t* p, size_t n) noexcept nogil:
     return 0 if e == SSL_ERROR_WANT_WRITE or e == SSL_ERROR_WANT_READ else -1
 
 
+cdef int leg_settle(Leg* leg) noexcept nogil:
+    """Posted bytes go now, before anything else is sent or the leg is closed; what is left waits in out. -1: broken."""
+    cdef ssize_t n
+    cdef uint32_t size = leg.n_posted
+    if size == 0:
+        return 0
+    leg.n_posted = 0
+    n = leg_send(leg, leg.posted, size)
+    return -1 if n < 0 else buffer_put(&leg.out, leg.posted + n, size - n)
+
+
 cdef int leg_flush(Leg* leg, int64_t now_ns) noexcept nogil:
     """Send what waits: 1 all gone, 0 some is left, -1 broken."""
     cdef ssize_t n
+    if leg_settle(leg) < 0:
+        return -1
     while leg.out.end > leg.out.start:
         n = leg_send(leg, leg.out.data + leg.out.start, buffer_used(&leg.out))
         if n < 0:
@@ -529,54 +553,3 @@ cdef struct Gather:
     iovec parts[64]
     int n
     size_t bytes
-
-
-cdef int gather_flush(Gather* g, Leg* leg, int64_t now_ns, bint hold) noexcept nogil:
-    """Send the gathered spans; what does not go (or is held for durability) is copied to the leg. -1: broken."""
-    cdef msghdr m
-    cdef ssize_t sent = 0, r
-    cdef int i
-    cdef size_t skip
-    if g.n == 0:
-        return 0
-    if buffer_used(&leg.out) == 0 and not hold:
-        if leg.ssl == NULL:
-            memset(&m, 0, sizeof(m))
-            m.msg_iov = g.parts
-            m.msg_iovlen = g.n
-            while True:
-                sent = c_sendmsg(leg.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) if g.n > 1 else c_send(
-                    leg.fd, g.parts[0].iov_base, g.parts[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-                if sent >= 0 or errno != EINTR:
-                    break
-            if sent < 0:
-                if errno != EAGAIN:
-                    g.n = 0
-                    g.bytes = 0
-                    return -1
-                sent = 0
-        elif g.n == 1:
-            while <size_t>sent < g.bytes:
-                r = leg_send(leg, <const uint8_t*>g.parts[0].iov_base + sent, g.bytes - sent)
-                if r < 0:
-                    g.n = 0
-                    g.bytes = 0
-                    return -1
-                if r == 0:
-                    break
-                sent += r
-    skip = sent
-    for i in range(g.n):
-        if skip >= g.parts[i].iov_len:
-            skip -= g.parts[i].iov_len
-            continue
-        if buffer_put(&leg.out, <const uint8_t*>g.parts[i].iov_base + skip, g.parts[i].iov_len - skip) < 0:
-            g.n = 0
-            g.bytes = 0
-            return -1
-        skip = 0
-    g.n = 0
-    g.bytes = 0
-    if buffer_used(&leg.out) and not hold:
-        return -1 if leg_flush(leg, now_ns) < 0 else 0
-    return 0

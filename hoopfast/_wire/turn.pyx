@@ -5,18 +5,6 @@ cdef enum:
     REPLIES_MAX = 16384         # awaited at once; more than a server's output buffer keeps back, or both would wait for ever
 
 
-cdef inline void ready(State* r, Session* s) noexcept nogil:
-    if s.on_ready or s.dead:
-        return
-    s.on_ready = True
-    s.ready_next = NULL
-    if r.ready_last != NULL:
-        r.ready_last.ready_next = s
-    else:
-        r.ready_first = s
-    r.ready_last = s
-
-
 cdef void want_segments(State* r, size_t n) noexcept nogil:
     """Ask the front for journal segments: two in reserve, or as many as n bytes need."""
     cdef Message* m
@@ -37,6 +25,14 @@ cdef void want_segments(State* r, size_t n) noexcept nogil:
 
 # ---------------------------------------------------------------- the end of a session
 
+cdef void settle(Session* s) noexcept nogil:
+    """What was posted goes now: from here on it matters what is left, and what can no more be sent."""
+    if leg_settle(&s.client) < 0:
+        s.client.broken = True
+    if leg_settle(&s.upstream) < 0:
+        s.upstream.broken = True
+
+
 cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil:
     """Records what is left open, lets the client read what it was sent, then both legs close."""
     cdef Message* m
@@ -44,6 +40,7 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
     if s.closing:
         return
     flush_session(r, s)
+    settle(s)
     s.closing = True
     s.close_reason = reason
     if s.parked:
@@ -74,15 +71,14 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
 cdef void leg_close(State* r, Leg* leg) noexcept nogil:
     if leg.fd < 0:
         return
+    leg_settle(leg)
     if leg.ssl != NULL:
         ERR_clear_error()
         SSL_shutdown(leg.ssl)
         ERR_clear_error()
         SSL_free(leg.ssl)
         leg.ssl = NULL
-    c_epoll_ctl(r.epoll_fd, EPOLL_CTL_DEL, leg.fd, NULL)
-    c_close(leg.fd)
-    leg.fd = -1
+    leg_unwatch(r, leg)
     leg.readable = False
     leg.ended = True
 
@@ -113,6 +109,7 @@ cdef void linger(State* r, Session* s) noexcept nogil:
                 if got <= 0:
                     break
             if got < 0 and (errno == EAGAIN or errno == EINTR):
+                leg_listen(r, leg, True)
                 return
             if got > 0:
                 ready(r, s)
@@ -257,6 +254,7 @@ cdef void pump(State* r, Session* s, Leg* leg) noexcept nogil:
             return
         if got == 0:
             return
+        leg.streak += got
         budget -= got if got > RECEIVE_COST_MIN else RECEIVE_COST_MIN
         count(r, C_CLIENT_IN if leg.is_client else C_UPSTREAM_IN, got)
         if leg.is_client:
@@ -279,6 +277,7 @@ cdef const char* upstream_end(const Session* s) noexcept nogil:
 
 cdef void ended(State* r, Session* s) noexcept nogil:
     """End of file or a broken leg."""
+    settle(s)
     if s.client.broken:
         session_close(r, s, client_end(s))
         return
@@ -350,3 +349,7 @@ cdef void turn(State* r, Session* s) noexcept nogil:
         ready(r, s)
     if (s.client.readable or s.client.retry) and not paused(r, s, &s.client):
         ready(r, s)
+    if not s.upstream.readable and not s.upstream.ended:
+        leg_listen(r, &s.upstream, False)
+    if not s.client.readable and not s.client.ended:
+        leg_listen(r, &s.client, False)

@@ -165,6 +165,8 @@ cdef enum:                      # sizes of the relay's own working memory, bytes
     TLS_BUDGET = 32768          # bytes that may be read for one record with data, before others have their turn
     RECEIVE_COST_MIN = 2048     # of the turn's budget, or a peer that trickles would have the turn for itself
     IOV_MAX_OURS = 64
+    EVENTS_PER_WAIT = 256
+    TICK_NS = 250000000
 
 BUILD = HF_BUILD.decode()
 VOCABULARY = {

@@ -26,7 +26,7 @@ SETTLE_S = 0.1
 SETTLE_TRIES = 20
 POLICY_MAX_BYTES = 4 * 1024 * 1024
 # What the sockets, processes and stores were made of.
-NEEDS_RESTART = ("listen.address", "listen.workers", "admin.address", "state_dir", "store", "audit")
+NEEDS_RESTART = ("listen.address", "listen.workers", "admin.address", "state_dir", "store", "audit", "relay")
 
 
 class Accepted(Frozen, frozen=True):

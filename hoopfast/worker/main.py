@@ -133,7 +133,13 @@ class Worker:
         self._plan = plan
         logging.getLogger().setLevel(plan.config.log_level.upper())
         if self._front is None:
-            self._start(plan)
+            try:
+                self._start(plan)
+            except OSError as e:
+                # With `auto` the relay takes what there is: it was told to use io_uring, and may not.
+                log.error("the relay cannot start: %s. It needs Linux 6.1 or later and neither seccomp nor the sysctl "
+                          "kernel.io_uring_disabled in its way; `relay: auto` goes without", e)
+                self._over.set()
         else:
             assert self._journal is not None
             self._journal.max_bytes = _share(plan.config).total
@@ -152,7 +158,9 @@ class Worker:
             statement_max=min(limits.STATEMENT_MAX_BYTES, part.message_max),
             message_max=min(limits.CLIENT_MESSAGE_MAX_BYTES, part.message_max),
             row_max=limits.MASKED_ROW_MAX_BYTES,
+            backend=plan.config.relay,
         )
+        log.info("the relay runs on %s%s", relay.backend, f" ({relay.fallback})" if relay.fallback else "")
         self._journal = Journal(
             self._state_dir / "journal", self._number, relay, max_bytes=part.total, segment_bytes=part.segment,
             boot_ns=self._boot,

@@ -83,7 +83,7 @@ def prepare_relay():
     memcpy(SECRET_ROW, <const char*>row, SECRET_ROW_N)
     memcpy(SECRET_ERROR, <const char*>error, SECRET_ERROR_N)
     RELAY = Relay(counters=memoryview(bytearray(4096)), capture_bytes=4096, durable=False, statement_max=65536,
-                  message_max=262144, row_max=262144, stall_timeout_s=5.0)
+                  message_max=262144, row_max=262144, stall_timeout_s=5.0, backend="epoll")
     RELAY.define_context(PLAIN_CONTEXT, [], [])
     RELAY.define_context(MASKED_CONTEXT, [(1, 0, b"", b""), (2, 2, b"", b""), (4, 0, b"", bytes(32))],
                          [(500, 2, 0), (500, 3, 1), (501, 1, 2)])

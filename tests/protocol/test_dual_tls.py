@@ -34,12 +34,14 @@ SPLIT = random.Random(SEED).sample([name for name in WHOLE if not LIVES[name].bu
 def stage(issuer: TestIssuer, postgres_tls: PostgresServer, certificates: Certificates) -> Iterator[Stage]:
     context = ssl.create_default_context(cafile=str(certificates.ca))
     listen = {"tls": {"cert": str(certificates.cert), "key": str(certificates.key)}}
+    # Without TLS this goes over what `auto` takes, here over the older backend: every life is seen on both.
+    config = {"listen": listen, "relay": "epoll"}
     with database(postgres_tls) as name, SplittingProxy(postgres_tls.port, seed=13) as back:
         whole = upstream_of(postgres_tls, name, user=USER, tls="require")
         connections = {"plain": whole, "plain-split": upstream_of(
             postgres_tls, name, user=USER, tls="require", port=back.port)}
         policy = {"access": POLICY["access"]}
-        with Gateway(issuer, connections, policy=policy, config={"listen": listen}) as gateway:
+        with Gateway(issuer, connections, policy=policy, config=config) as gateway:
             with SplittingProxy(gateway.port, seed=SEED) as front:
                 running = Stage(postgres_tls, name, gateway, front, tls=context)
                 yield running

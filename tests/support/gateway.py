@@ -87,6 +87,7 @@ class Gateway:
             "admin": {"address": f"127.0.0.1:{self.admin_port}", "approvers": ["dba"], "auditors": ["auditors"]},
             "state_dir": str(self.state_dir),
             "identity": [issuer.configuration()],
+            "relay": os.environ.get("HOOPFAST_TEST_RELAY", "auto"),
             "connections": dict(connections),
             "sessions": {"drain": 5.0},
             "policy": "policy.yaml",

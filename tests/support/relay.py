@@ -46,11 +46,13 @@ class Pair:
 class RelayBench:
     """Relay, journal directory and event loop of a test; use as a context manager."""
 
+    BACKEND = "auto"            # tests/wire/test_backends.py goes through all
+
     def __init__(self, directory: Path, decide: Decide = allow, **options: Any) -> None:
         self.directory = directory
         self.decide = decide
         self.page = mmap.mmap(-1, model.COUNTER_PAGE_BYTES)
-        settings: dict[str, Any] = {"capture_bytes": 65536, "durable": False, **options}
+        settings: dict[str, Any] = {"capture_bytes": 65536, "durable": False, "backend": self.BACKEND, **options}
         self.relay = _wire.Relay(counters=memoryview(self.page), **settings)
         self.events: list[tuple[Any, ...]] = []
         self.give_segments = True

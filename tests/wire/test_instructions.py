@@ -34,5 +34,5 @@ def test_a_prepared_transaction_costs_no_more_than_it_did(tmp_path: Path) -> Non
 def relay_instructions(profile: str) -> int:
     """The total of a thread's profile; 0 for threads other than the relay's."""
     total = re.search(r"^totals: (\d+)", profile, re.MULTILINE)
-    calls = "hoopfast_5_wire_relay_main" in profile and "hoopfast_5_wire_pump" in profile
+    calls = "hoopfast_5_wire_epoll_wait" in profile and "hoopfast_5_wire_pump" in profile
     return int(total[1]) if total and calls else 0
