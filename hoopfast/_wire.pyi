@@ -122,7 +122,8 @@ class Relay:
                                                                         # may differ without another verdict
     ) -> None: ...
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None: ...
-    def notice(self, session: int, frame: bytes) -> None: ...           # put between two messages to the client
+    def notice(self, session: int, frame: bytes, *, held: bool = True) -> None: ...   # put between two messages to the
+    # client; `held`: its statement waits for an approval
     def note(self, session: int, payload: bytes) -> None: ...           # KIND_NOTE journal record (JSON)
     def set_idle_timeout(self, seconds: float) -> None: ...             # idle outside a transaction: FATAL 57P01; 0: never
     def cancel(self, session: int) -> None: ...

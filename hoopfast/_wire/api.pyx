@@ -203,8 +203,11 @@ cdef class Relay:
         _put(&m.x, data)
         self._send(m)
 
-    def notice(self, uint64_t session, bytes frame):
-        self._plain(COMMAND_NOTICE, session, frame)
+    def notice(self, uint64_t session, bytes frame, *, bint held=True):
+        cdef Message* m = _message(COMMAND_NOTICE, session)
+        m.a = held
+        _put(&m.x, frame)
+        self._send(m)
 
     def note(self, uint64_t session, bytes payload):
         self._plain(COMMAND_NOTE, session, payload)

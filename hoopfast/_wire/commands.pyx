@@ -170,8 +170,9 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
         probe(r, s, m)
     elif m.kind == COMMAND_NOTICE:
         if not s.closing:
-            count(r, C_ASK, 1)          # the front sends a notice when it holds a statement for approval
-            s.held = s.parked
+            if m.a:                     # the front holds a statement for approval
+                count(r, C_ASK, 1)
+                s.held = s.parked
             if s.held and s.client.hung:
                 s.client.ended = True
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))

@@ -14,7 +14,7 @@ import msgspec
 from hoopfast.analysis.catalog import Catalog, Column
 from hoopfast.analysis.flow import Closure
 from hoopfast.errors import UpstreamFault
-from hoopfast.model import MASK_NULL, Identity, MaskedColumn, MaskSpec
+from hoopfast.model import MASK_NULL, Client, Identity, MaskedColumn, MaskSpec
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import sqlstate
 
@@ -48,8 +48,10 @@ class Contexts:
         self._live: dict[Key, Context] = {}
         self._next = 1
 
-    def obtain(self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None) -> Context:
-        """The context for these people, defined in the relay when it is new.
+    def obtain(
+        self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None, client: Client
+    ) -> Context:
+        """The context for these people at such clients, defined in the relay when it is new.
 
         Raises UpstreamFault 57P03 when columns are masked for them and there is no catalog to find them in.
         """
@@ -63,7 +65,7 @@ class Contexts:
         if not masks:
             catalog = None
         epoch = catalog.epoch if catalog is not None else 0
-        key = (connection, snapshot.identity_class(identity, connection), snapshot.version, epoch)
+        key = (connection, snapshot.identity_class(identity, connection, client), snapshot.version, epoch)
         found = self._live.get(key)
         if found is not None:
             return found

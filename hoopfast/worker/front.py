@@ -37,7 +37,9 @@ EVENT_ROUNDS_MAX: Final = 64
 
 
 class Contexts(Protocol):
-    def obtain(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any: ...
+    def obtain(
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+    ) -> Any: ...
 
 
 class VerdictDesk(Protocol):
@@ -167,8 +169,10 @@ class Front:
                 raise _no_catalog("no answer in time") from None
         raise _no_catalog("the policy keeps changing")
 
-    def context_for(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any:
-        return self._contexts.obtain(identity, connection, snapshot, catalog)
+    def context_for(
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+    ) -> Any:
+        return self._contexts.obtain(identity, connection, snapshot, catalog, client)
 
     def adopt(self, session: Session, **legs: Any) -> None:
         """Hand both legs to the relay; raises BufferError when its queue is full (then nothing has happened)."""
@@ -281,7 +285,8 @@ class Front:
         return [s for s in self.sessions.values() if s.connection == connection and not s.ending]
 
     def _set_context(self, session: Session, snapshot: Snapshot, catalog: Any, *, masked: bool) -> None:
-        context = self._contexts.obtain(session.identity, session.connection, snapshot, catalog)
+        context = self._contexts.obtain(
+            session.identity, session.connection, snapshot, catalog, session.client)
         session.snapshot, session.context, session.masked = snapshot, context, masked
         try:
             self._relay.set_context(session.id, context.number)

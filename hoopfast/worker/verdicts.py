@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ REJUDGE_MAX = 8                 # how often policy or catalog may change under o
 CATALOG_WAIT_S = 5.0
 CATALOG_STEP_S = 0.02
 LOCAL_NAMES_MAX = 10_000
+WARNING_CODE = "01000"
 THREADS = 2
 
 Answer = TypeVar("Answer")
@@ -92,10 +94,11 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class VerdictDesk:
-    """`relay` is the core's Relay (or a fake of it)."""
+    """`relay` is the core's Relay (or a fake of it); `clock` gives unix seconds."""
 
-    def __init__(self, relay: Any, approvals: ApprovalDesk) -> None:
+    def __init__(self, relay: Any, approvals: ApprovalDesk, clock: Callable[[], float] = time.time) -> None:
         self._relay = relay
+        self._clock = clock
         self._approvals = approvals
         self._probes: dict[tuple[int, int], asyncio.Future[bytes]] = {}
         self._local: dict[int, set[str]] = {}
@@ -187,9 +190,9 @@ class VerdictDesk:
 
     async def _judge_in(self, work: Work, context: Context, size: int) -> Pass | None:
         """The verdict in one context; None to judge again, because the context has changed."""
-        ruling = context.snapshot.decide(work.session.identity, work.session.connection, work.facts)
+        ruling = self._rule(work, context, work.facts)
         if ruling.action == "deny":
-            raise Denied(_denied_by(ruling), ruling.reason, ruling.rule)
+            raise Denied(_denied_by(ruling), ruling.reason, ruling.rule, cache=not ruling.timed)
         judgement = Judgement(outcome=gate.CLEAN)
         if context.closure is not None and work.statements:
             local = frozenset(self._local.get(work.session.id, ()))
@@ -213,19 +216,34 @@ class VerdictDesk:
                 work.approved = None
             if work.approved is None:
                 work.approved, work.ruling = await self._hold(work, context, ruling), ruling
+                self._still_in_time(work, context, ruling)
         self._remember(work, judgement)
+        if work.kind == "P" and _each_time(ruling):
+            # Parse is no run: the relay asks again for each Bind, which is when people are warned and time counts.
+            return msgspec.structs.replace(answer, action=model.ACTION_ASK)
         return answer
+
+    def _rule(self, work: Work, context: Context, facts: tuple[model.StatementFacts, ...]) -> model.Ruling:
+        session = work.session
+        return context.snapshot.decide(session.identity, session.connection, facts, session.client, self._clock())
+
+    def _still_in_time(self, work: Work, context: Context, ruling: model.Ruling) -> None:
+        """An approval may come when a rule no longer lets the statement run."""
+        later = self._rule(work, context, work.facts) if ruling.timed else ruling
+        if later.action == "deny":
+            raise LastWord(_denied_by(later), later.reason, later.rule, cache=False)
 
     def _function_call(self, work: Work) -> Pass:
         context: Context = work.session.context
-        ruling = context.snapshot.decide(work.session.identity, work.session.connection, function_call_facts())
-        if ruling.action != "allow":
+        ruling = self._rule(work, context, function_call_facts())
+        if ruling.action in ("deny", "approve"):
             # Its message has no text that an approver could read.
-            raise Denied(_denied_by(ruling), ruling.reason or "function calls cannot be approved", ruling.rule)
+            raise Denied(_denied_by(ruling), ruling.reason or "function calls cannot be approved", ruling.rule,
+                         cache=not ruling.timed)
         if context.closure is not None:
             raise Denied(_refusal("function calls without SQL are not allowed while columns are hidden from you",
                                   "Call the function with SELECT."), "function call", "masking")
-        return Pass(model.ACTION_ALLOW, model.FLAG_CATALOG, 0, b"", (), True, ruling)
+        return Pass(model.ACTION_ALLOW, model.FLAG_CATALOG, 0, b"", (), not _each_time(ruling), ruling)
 
     async def _run(self, size: int, call: Callable[[], Answer]) -> Answer:
         """Short texts at once, long ones in a thread: the event loop is shared by all logins."""
@@ -269,7 +287,7 @@ class VerdictDesk:
             else:
                 zero_origin = max(zero_origin, one.zero_origin or 0)
         local = any(one.used_local for one in judgement.statements)
-        cache = not local and (ruling.action != "approve" or work.kind == "P")
+        cache = not local and (work.kind == "P" or not _each_time(ruling))
         return Pass(model.ACTION_ALLOW, flags, zero_origin, plan, tuple(masked), cache, ruling)
 
     async def _probe(self, work: Work, one: StatementJudgement) -> list[messages.Field]:
@@ -342,14 +360,16 @@ class VerdictDesk:
 
     def _release(self, work: Work, answer: Pass) -> None:
         # What was approved is found by `audit search --verdict approve`, however it came.
-        verdict = "approve" if answer.action == model.ACTION_ASK or work.approved is not None else "allow"
+        verdict = "approve" if work.approved is not None else answer.ruling.action
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
         cache = answer.cache and work.approved is None
+        for warned in answer.ruling.warnings if answer.action == model.ACTION_ALLOW else ():
+            self._relay.notice(work.session.id, _warning(warned), held=False)
         self._relay.decide(
             work.session.id, work.serial, answer.action, answer.flags,
             label=_label(work, verdict, answer.ruling.rule, answer.masks, answer.ruling.reason, **extra),
             zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache,
-            free_constants=_free_constants(work) if cache and verdict == "allow" else b"",
+            free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW else b"",
         )
         if work.approved is not None:
             self._approvals.used(work.approved)
@@ -453,6 +473,16 @@ def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: 
 
 def _refusal(message: str, hint: str = "", code: str = sqlstate.INSUFFICIENT_PRIVILEGE) -> bytes:
     return messages.error_response("ERROR", code, message, hint=hint)
+
+
+def _each_time(ruling: model.Ruling) -> bool:
+    """Whether each run needs a judgement of its own, so that no verdict may be remembered."""
+    return ruling.action == "approve" or bool(ruling.warnings) or ruling.timed
+
+
+def _warning(warned: model.Warned) -> bytes:
+    said = warned.reason or "this statement is on the watch list of whoever keeps the gateway's policy"
+    return messages.notice_response("NOTICE", WARNING_CODE, f'rule "{warned.rule}" of the gateway: {said}')
 
 
 def _denied_by(ruling: model.Ruling) -> bytes:
