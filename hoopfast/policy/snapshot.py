@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -190,7 +191,12 @@ def compile_policy(config: Config, policy: source.Policy, version: int, mask_key
     """The snapshot of a policy that `source.load_policy` accepted. ValueError if `mask_key` has under 32 bytes."""
     if len(mask_key) < MASK_KEY_MIN_BYTES:
         raise ValueError(f"the key of hashed columns must have at least {MASK_KEY_MIN_BYTES} bytes")
-    return Snapshot(version, {name: _compile_place(policy, name, mask_key) for name in config.connections})
+    return compile_for(config.connections, policy, version, mask_key)
+
+
+def compile_for(connections: Iterable[str], policy: source.Policy, version: int, mask_key: bytes) -> Snapshot:
+    """Like `compile_policy`, for these names: what the policy says can be asked without a configuration."""
+    return Snapshot(version, {name: _compile_place(policy, name, mask_key) for name in connections})
 
 
 def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
