@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hoopfast.analysis.columns import Columns
 from hoopfast.analysis.filters import unfiltered
 from hoopfast.analysis.parse import Statement
-from hoopfast.analysis.touches import touched
-from hoopfast.analysis.tree import Body, unwrap, walk
+from hoopfast.analysis.touches import Touches
+from hoopfast.analysis.tree import Body, unwrap
 from hoopfast.model import StatementFacts
 
 # Tags whose kind needs no look inside.
@@ -91,8 +91,8 @@ def _facts(statement: Statement) -> StatementFacts:
     opaque = "" if kinds else f"unknown statement {statement.tag}"
     loose = False
     runs_inner = statement.tag != "ExplainStmt" or explain_runs(statement.node)
-    columns = Columns()
-    for tag, node in walk(statement.tag, statement.node):
+    columns, touches = Columns(), Touches()
+    for tag, node in touches.nodes(statement.tag, statement.node):
         columns.see(tag, node)
         if tag in ("DoStmt", "CallStmt"):
             opaque = opaque or f"{'DO' if tag == 'DoStmt' else 'CALL'} runs code that cannot be read"
@@ -108,7 +108,7 @@ def _facts(statement: Statement) -> StatementFacts:
             kinds.append("update")
         if tag == "MergeWhenClause" and runs_inner:
             kinds.append({"CMD_UPDATE": "update", "CMD_DELETE": "delete"}.get(str(node.get("commandType")), "insert"))
-    names = touched(statement.tag, statement.node)
+    names = touches.found()
     return StatementFacts(
         kinds=tuple(dict.fromkeys(kinds)) or ("other",), unfiltered=loose, opaque=opaque,
         tables=names.tables, columns=columns.names(), touches=names.columns, functions=names.functions,

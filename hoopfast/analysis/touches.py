@@ -6,7 +6,7 @@ rule that restricts is never slipped past; rules that allow ask for more (`polic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from hoopfast import limits
@@ -37,6 +37,17 @@ QUALIFIED_FIELDS = {
     **FUNCTION_FIELDS, "TypeName": "names", "DefineStmt": "defnames", "CreateEnumStmt": "typeName",
     "CreateRangeStmt": "typeName", "CreateDomainStmt": "domainname", "AlterEnumStmt": "typeName",
 }
+# Statements about schemas, and about all that is in one.
+SCHEMA_STATEMENTS = frozenset({
+    *SCHEMA_FIELDS, "DropStmt", "GrantStmt", "RenameStmt", "CommentStmt", "AlterOwnerStmt", "SecLabelStmt",
+    "ReindexStmt",
+})
+NAMING = frozenset({
+    *QUALIFIED_FIELDS, *SCHEMA_STATEMENTS, "JoinExpr", "RangeSubselect", "RangeFunction", "RangeTableFunc", "JsonTable",
+    "A_Indirection", "CopyStmt", "IntoClause", "ViewStmt", "DefElem",
+})
+# Nodes that name nothing; FOR UPDATE OF names what stands in FROM already.
+LEAVES = frozenset({"A_Const", "A_Star", "String", "Integer", "Float", "Boolean", "ParamRef", "LockingClause"})
 IMPLICIT_SCHEMA = "pg_catalog"
 ON_SCHEMAS = frozenset({"OBJECT_SCHEMA"})
 
@@ -52,15 +63,8 @@ class Touched(NamedTuple):
     schemas: tuple[str, ...]
 
 
-def touched(tag: str, node: Body) -> Touched:
-    """Of one statement. Raises Unparsable when there are more than ANALYSE_MAX_NODES nodes."""
-    walk = _Walk()
-    walk.run(tag, node)
-    return walk.result(everything=tag not in QUERIES)
-
-
-class _Walk:
-    """One pass with an explicit stack of (tag, body, names of CTEs in scope)."""
+class Touches:
+    """One pass over one statement, with an explicit stack of (tag, body, names of CTEs in scope)."""
 
     def __init__(self) -> None:
         self._stack: list[tuple[str, Body, frozenset[str]]] = []
@@ -72,23 +76,33 @@ class _Walk:
         self._functions: dict[str, None] = {}
         self._attributes: dict[str, None] = {}
         self._schemas: dict[str, None] = {}
-        self._done: set[int] = set()                    # id() of nodes that need no visit; the tree outlives the walk
+        # id() of nodes: WITH clauses, whose queries are walked in other scopes, and names that are known already.
+        # The tree outlives the walk.
+        self._clauses: set[int] = set()
+        self._done: set[int] = set()
+        self._everything = False
 
-    def run(self, tag: str, node: Body) -> None:
+    def nodes(self, tag: str, node: Body) -> Iterator[tuple[str, Body]]:
+        """Every node that is or may hold a statement or a name, the root first; the caller looks for its own things.
+
+        Raises Unparsable when there are more than ANALYSE_MAX_NODES.
+        """
         self._stack.append((tag, node, frozenset()))
+        self._everything = tag not in QUERIES
         budget = limits.ANALYSE_MAX_NODES
         while self._stack:
             budget -= 1
             if budget < 0:
                 raise Unparsable("54001", TOO_COMPLEX)
             here, body, scope = self._stack.pop()
-            if here != "A_Const":
-                self._visit(here, body, scope)
+            yield here, body
+            self._visit(here, body, scope)
 
-    def result(self, *, everything: bool) -> Touched:
+    def found(self) -> Touched:
+        """What all the nodes name; for when `nodes` has ended."""
         for fields in self._references:
             self._resolve(fields)
-        if everything:
+        if self._everything:
             self._all_of(self._tables)
         return Touched(tuple(self._tables), tuple(self._columns), tuple(self._functions), tuple(self._attributes),
                        tuple(self._schemas))
@@ -96,28 +110,31 @@ class _Walk:
     # ------------------------------------------------------------ the walk
 
     def _visit(self, tag: str, body: Body, scope: frozenset[str]) -> None:
-        if "withClause" in body:
-            scope = self._with(body["withClause"], scope)
-            self._done.add(id(body["withClause"]))
-        if tag == "RangeVar":
-            self._source(body, scope)
-        elif tag == "ColumnRef":
-            self._references.append(strings(body.get("fields")))
+        if tag == "ColumnRef":
+            if id(body) not in self._done:
+                self._references.append(strings(body.get("fields")))
             return
-        elif tag == "LockingClause":
-            return                                      # FOR UPDATE OF names what stands in FROM already
+        if tag == "RangeVar":
+            if id(body) not in self._done:
+                self._source(body, scope)
         elif tag == "SelectStmt":
+            scope = self._with(body, scope)
             self._stars(body.get("targetList"), body.get("fromClause"), scope)
         elif tag in WRITES:
+            scope = self._with(body, scope)
             self._write(tag, body, scope)
-        else:
+        elif tag in NAMING:
             self._named(tag, body)
         for _, inner_tag, inner in children(tag, body):
-            if id(inner) not in self._done:
+            if inner_tag not in LEAVES and id(inner) not in self._clauses:
                 self._stack.append((inner_tag, inner, scope))
 
-    def _with(self, clause: Body, scope: frozenset[str]) -> frozenset[str]:
+    def _with(self, body: Body, scope: frozenset[str]) -> frozenset[str]:
         """The scope after WITH. A CTE sees those before it, with RECURSIVE all of them: others are real tables."""
+        clause = body.get("withClause")
+        if clause is None:
+            return scope
+        self._clauses.add(id(clause))
         ctes = [unwrap(item)[1] for item in clause.get("ctes", ())]
         everything = scope | {str(cte.get("ctename", "")) for cte in ctes}
         inner = everything if clause.get("recursive") else scope
@@ -157,7 +174,13 @@ class _Walk:
             self._all_of([target])
         elif tag == "DropStmt":
             self._dropped(body)
-        self._schemas_of(tag, body)
+        if tag in QUALIFIED_FIELDS:
+            qualified = strings(body.get(QUALIFIED_FIELDS[tag]))
+            if tag in FUNCTION_FIELDS and qualified:
+                self._functions[".".join(qualified)] = None
+            self._qualified(qualified)
+        elif tag in SCHEMA_STATEMENTS or tag == "DefElem":
+            self._schemas_of(tag, body)
 
     def _listed(self, table: str, names: Iterable[str]) -> None:
         """Columns in a list behind a table's name; without a list it is all of them."""
@@ -176,7 +199,7 @@ class _Walk:
             tag, reference = unwrap(item.get("val"))
             if tag == "ColumnRef" and strings(reference.get("fields")) == (EVERY,):
                 self._all_of([*more, *_own_tables(sources or (), scope)])
-                self._done.add(id(item))
+                self._done.add(id(reference))
 
     def _write(self, tag: str, body: Body, scope: frozenset[str]) -> None:
         relation = body["relation"]
@@ -206,11 +229,6 @@ class _Walk:
     # ------------------------------------------------------------ functions, schemas, objects
 
     def _schemas_of(self, tag: str, body: Body) -> None:
-        if tag in QUALIFIED_FIELDS:
-            name = strings(body.get(QUALIFIED_FIELDS[tag]))
-            if tag in FUNCTION_FIELDS and name:
-                self._functions[".".join(name)] = None
-            self._qualified(name)
         for field in SCHEMA_FIELDS.get(tag, ()):
             if field in body:
                 self._schemas[str(body[field])] = None
