@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from hoopfast import limits
+from hoopfast.analysis.builtins import ROW_FUNCTIONS
 from hoopfast.analysis.parse import TOO_COMPLEX, Unparsable
 from hoopfast.analysis.tree import Body, children, strings, unwrap
 
@@ -124,7 +125,7 @@ class Touches:
             scope = self._with(body, scope)
             self._write(tag, body, scope)
         elif tag in NAMING:
-            self._named(tag, body)
+            self._named(tag, body, scope)
         for _, inner_tag, inner in children(tag, body):
             if inner_tag not in LEAVES and id(inner) not in self._clauses:
                 self._stack.append((inner_tag, inner, scope))
@@ -155,13 +156,22 @@ class Touches:
         if "colnames" in alias:
             self._all_of([name])                        # columns under other names
 
-    def _named(self, tag: str, body: Body) -> None:
+    def _join_alias(self, body: Body, scope: frozenset[str]) -> None:
+        """A join with a name: that stands for the row, and may rename its columns."""
+        tables = _own_tables([body.get("larg"), body.get("rarg")], scope)
+        self._aliases.setdefault(str(body["alias"].get("aliasname", "")), set()).update(tables)
+        if "colnames" in body["alias"]:
+            self._all_of(tables)
+
+    def _named(self, tag: str, body: Body, scope: frozenset[str]) -> None:
         """What other nodes name besides what is below them."""
         if tag == "JoinExpr":
             for name in strings(body.get("usingClause")):
                 self._columns[ANY, name] = None
             if body.get("isNatural"):
                 self._columns[ANY, EVERY] = None
+            if "alias" in body:
+                self._join_alias(body, scope)
         elif tag in ("RangeSubselect", "RangeFunction", "RangeTableFunc", "JsonTable"):
             self._others.add(str(body.get("alias", {}).get("aliasname", "")))
         elif tag == "A_Indirection":
@@ -207,6 +217,11 @@ class Touches:
         self._source(relation, frozenset())
         self._done.add(id(relation))
         target = written(relation)
+        returning = body.get("returningClause", {})
+        # Names of the target's row, before and after.
+        renamed = [str(unwrap(one)[1].get("value", "")) for one in returning.get("options", ())]
+        for name in ("old", "new", "excluded", *renamed):
+            self._aliases.setdefault(name, set()).add(target)
         if tag == "InsertStmt":
             self._listed(target, _names(body.get("cols")))
         elif tag == "UpdateStmt":
@@ -223,8 +238,7 @@ class Touches:
         for item in conflict.get("infer", {}).get("indexElems", ()):
             self._columns[target, str(unwrap(item)[1].get("name", EVERY))] = None
         sources = [*body.get("fromClause", ()), *body.get("usingClause", ()), body.get("sourceRelation")]
-        returned = body.get("returningClause", {}).get("exprs")
-        self._stars(returned, sources, scope, target)
+        self._stars(returning.get("exprs"), sources, scope, target)
 
     # ------------------------------------------------------------ functions, schemas, objects
 
@@ -270,8 +284,10 @@ class Touches:
             self._attributes[name] = None
         for table in self._aliases.get(qualifier, ()):
             self._columns[table, name] = None
+            if name in ROW_FUNCTIONS and name != "count":
+                self._columns[table, EVERY] = None      # row.to_json is to_json(row); count says nothing of values
         if qualifier not in self._aliases and qualifier not in self._others:
-            self._columns[ANY, name] = None             # EXCLUDED, OLD and NEW, and what only the server can explain
+            self._columns[ANY, name] = None             # what only the server can explain
 
 
 def written(relation: Body) -> str:

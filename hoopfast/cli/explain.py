@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hoopfast.analysis.catalog import Catalog, Hidden
     from hoopfast.control.describe import Described
     from hoopfast.control.preview import Preview, Situation
+    from hoopfast.policy.snapshot import Step
 
 PASSES = frozenset({"allow", "warn"})
 
@@ -45,7 +46,7 @@ def command(
     the statement would run, with 1 when it would be refused or held, with 2 when that is not sure.
     """
     from hoopfast.cli import offline
-    from hoopfast.control.preview import hidden_from, preview, with_origins
+    from hoopfast.control.preview import hidden_from, preview, traced, with_origins
 
     config = offline.need_config(config_file)
     target = offline.connection_of(config, connection)
@@ -59,13 +60,14 @@ def command(
         elif not without:
             catalog = offline.read_catalog(config, policy, connection)
     seen = preview(snapshot, situation, sql, catalog)
+    steps = [traced(snapshot, situation, found) for found in seen.facts]
     columns: tuple[Described, ...] = ()
     trouble = ""
     if not (without or catalog_file) and len(seen.statements) == 1:
         columns, trouble = _describe(target, connection, seen.statements[0].text)
     hidden = hidden_from(snapshot, situation, catalog)
     seen = with_origins(seen, hidden, catalog, [(column.table_oid, column.attnum) for column in columns])
-    _print(_tree(seen, situation, told, columns, hidden, trouble))
+    _print(_tree(seen, steps, situation, told, columns, hidden, trouble))
     sys.exit(2 if seen.open_question else 0 if seen.verdict in PASSES else 1)
 
 
@@ -127,7 +129,8 @@ def _print(tree: Tree) -> None:
 
 
 def _tree(
-    seen: Preview, situation: Situation, told: str, columns: tuple[Described, ...], hidden: Hidden, trouble: str,
+    seen: Preview, steps: list[tuple[Step, ...]], situation: Situation, told: str, columns: tuple[Described, ...],
+    hidden: Hidden, trouble: str,
 ) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
@@ -148,7 +151,7 @@ def _tree(
         tree.add(Text(f"the server refuses it: {clean(trouble)}", style="red"))
     _who(tree, situation, told)
     _ruling(tree, seen)
-    _statements(tree, seen)
+    _statements(tree, seen, steps)
     _columns(tree, seen, columns, hidden)
     if not columns and not trouble and any(outputs(one) for one in seen.statements):
         tree.add(Text("which table a column comes from is the server's answer: one statement, without --offline and "
@@ -180,10 +183,10 @@ def _ruling(tree: Tree, seen: Preview) -> None:
         tree.add(Text("another time of day may give another verdict"))
 
 
-def _statements(tree: Tree, seen: Preview) -> None:
+def _statements(tree: Tree, seen: Preview, steps: list[tuple[Step, ...]]) -> None:
     from rich.text import Text
 
-    for statement, found in zip(seen.statements, seen.facts, strict=True):
+    for statement, found, asked in zip(seen.statements, seen.facts, steps, strict=True):
         node = tree.add(Text(clean(" ".join(statement.text.split()))))
         node.add(Text(f"is: {', '.join(found.kinds)}{', unfiltered' if found.unfiltered else ''}"))
         columns = [".".join(filter(None, pair)) for pair in found.touches]
@@ -193,6 +196,10 @@ def _statements(tree: Tree, seen: Preview) -> None:
                 node.add(Text(clean(f"{word}: {', '.join(names)}")))
         if found.opaque:
             node.add(Text(clean(f"cannot be read: {found.opaque}")))
+        rules = node.add(Text("rules")) if asked else node
+        for step in asked:
+            style = "bold" if step.counts else "dim"
+            rules.add(Text(clean(f"{step.rule} ({step.action}) {step.why}"), style=style))
 
 
 def _columns(tree: Tree, seen: Preview, columns: tuple[Described, ...], hidden: Hidden) -> None:

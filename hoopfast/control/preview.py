@@ -19,7 +19,7 @@ from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.gate import Judgement
 from hoopfast.analysis.parse import Statement, Unparsable, parse
 from hoopfast.model import Client, Frozen, Identity, Ruling, StatementFacts
-from hoopfast.policy.snapshot import ColumnMask, Snapshot
+from hoopfast.policy.snapshot import ColumnMask, Snapshot, Step
 
 NO_ENTRY: Final = "no-entry"
 ENTER: Final = "enter"
@@ -86,6 +86,11 @@ def ruled(snapshot: Snapshot, situation: Situation, found: tuple[StatementFacts,
     return snapshot.decide(situation.identity, situation.connection, found, situation.client, situation.now)
 
 
+def traced(snapshot: Snapshot, situation: Situation, found: StatementFacts) -> tuple[Step, ...]:
+    """What each rule, in order, has to do with one statement."""
+    return snapshot.trace(situation.identity, situation.connection, found, situation.client, situation.now)
+
+
 def with_origins(seen: Preview, hidden: Hidden, catalog: Catalog | None, origins: Sequence[tuple[int, int]]) -> Preview:
     """The preview of one statement once the server has said where its columns come from: (table OID, attribute number),
     0 for none. The gateway refuses what has more columns without origin than the analysis has proven clean."""
@@ -123,5 +128,5 @@ def _masked(seen: Preview, hidden: Hidden, catalog: Catalog | None) -> Preview:
 
 __all__ = [
     "ENTER", "MASKING", "NO_ENTRY", "Preview", "Situation", "function_call_facts", "hidden_from", "preview", "ruled",
-    "with_origins",
+    "traced", "with_origins",
 ]

@@ -86,6 +86,8 @@ class Conditions:
         self._columns = Columns(when.columns) if when.columns else None
         self._schemas = Schemas(when.schemas) if when.schemas else None
         self._functions = Tables(when.functions) if when.functions else None
+        # Most rules name tables and nothing else.
+        self._plain = None if when.columns or when.schemas or when.functions else self._tables
         self._windows = tuple(Window(w.days, w.from_, w.to, w.zone) for w in when.during)
         self._objects = bool(when.tables or when.columns or when.schemas or when.functions)
 
@@ -123,6 +125,9 @@ class Conditions:
 
     def places(self, facts: StatementFacts, tables: Mapping[str, Written], *, sure: bool) -> frozenset[Place]:
         """Which of the statement's tables the rule names; `sure`: only those it names however the server reads them."""
+        if self._plain is not None:
+            named = self._plain.must_mean if sure else self._plain.may_mean
+            return frozenset([name for name, written in tables.items() if named(written)])
         everywhere = frozenset[Place](tables or {None})
         if sure and not self._allows and self._functions is not None and not any(
                 self._functions.must_mean(Written(name)) for name in facts.functions):

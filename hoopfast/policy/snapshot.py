@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -110,11 +110,35 @@ class Snapshot:
             found = _Found(found.rules | one.rules, found.timed or one.timed)
         return _strictest(found)
 
+    def trace(
+        self, identity: Identity, connection: str, facts: StatementFacts, client: Client = NOBODY_KNOWS,
+        now: float | None = None,
+    ) -> tuple[Step, ...]:
+        """What each rule of the connection, in order, has to do with one statement; for people who ask why."""
+        rules = self._place(connection).rules
+        mine = [rule for rule in rules if rule.conditions.of_session(identity, client)]
+        asked = {one.rule.name: one for one in _asked(mine, facts, now)}
+        known = {rule.rule.name for rule in mine}
+        return tuple(
+            _step(rule.rule, asked.get(rule.rule.name)) if rule.rule.name in known
+            else Step(rule.rule.name, rule.rule.action, False, "is about other people or other clients")
+            for rule in rules
+        )
+
     def _place(self, connection: str) -> _Place:
         place = self._places.get(connection)
         if place is None:
             raise InternalFault(f"version {self.version} of the policy does not know the connection {connection}")
         return place
+
+
+class Step(NamedTuple):
+    """`why`: a few words on why the rule counts, or does not."""
+
+    rule: str
+    action: str
+    counts: bool
+    why: str
 
 
 class _Found(NamedTuple):
@@ -124,32 +148,57 @@ class _Found(NamedTuple):
     timed: bool
 
 
-def _matching(rules: list[_Rule], facts: StatementFacts, now: float | None) -> _Found:
-    """For each pair (kind, table) of the statement the first rule that matches it, and the warnings before that."""
+class _Asked(NamedTuple):
+    """One rule that was asked about a statement. `hit`: the pairs it names that were undecided, as tables by kind."""
+
+    rule: source.Rule
+    hit: dict[str, frozenset[str | None]]
+    holds: bool
+    timed: bool
+
+
+def _asked(rules: Iterable[_Rule], facts: StatementFacts, now: float | None) -> Iterator[_Asked]:
+    """Ask the rules in order, until the first that names it has decided each pair (kind, table) of the statement."""
     tables = {name: Written(name) for name in facts.tables}
     everywhere: frozenset[str | None] = frozenset(tables or {None})
     undecided = dict.fromkeys(distinct(facts.kinds), everywhere)
-    found: dict[str, source.Rule] = {}
-    timed = False
     for rule, conditions in rules:
         if not undecided:
-            break
-        if not conditions.speaks_of(facts):
-            continue
-        named = conditions.places(facts, tables, sure=rule.action == "allow")
-        hit = [kind for kind, left in undecided.items() if left & named and conditions.covers(kind)]
+            return
+        hit: dict[str, frozenset[str | None]] = {}
+        # Most rules are about other kinds of statements: that is asked first, as it costs least.
+        kinds = [kind for kind in undecided if conditions.covers(kind)]
+        if kinds and conditions.speaks_of(facts):
+            named = conditions.places(facts, tables, sure=rule.action == "allow")
+            hit = {kind: undecided[kind] & named for kind in kinds if undecided[kind] & named}
         if not hit:
+            yield _Asked(rule, hit, False, False)
             continue
-        timed = timed or conditions.timed
-        if not conditions.holds_at(now):
+        holds = conditions.holds_at(now)
+        yield _Asked(rule, hit, holds, conditions.timed)
+        if not holds:
             continue
-        found[rule.name] = rule
-        decided = conditions.places(facts, tables, sure=True) if rule.action == "warn" else named
-        for kind in hit:
-            undecided[kind] = undecided[kind] - decided
+        sure = conditions.places(facts, tables, sure=True) if rule.action == "warn" else everywhere
+        for kind, decided in hit.items():
+            undecided[kind] = undecided[kind] - (decided & sure)
             if not undecided[kind]:
                 del undecided[kind]
-    return _Found(found, timed)
+
+
+def _matching(rules: Iterable[_Rule], facts: StatementFacts, now: float | None) -> _Found:
+    asked = tuple(_asked(rules, facts, now))
+    return _Found({one.rule.name: one.rule for one in asked if one.holds}, any(one.timed for one in asked))
+
+
+def _step(rule: source.Rule, asked: _Asked | None) -> Step:
+    if asked is None:
+        return Step(rule.name, rule.action, False, "comes too late: rules before it have decided everything")
+    if asked.holds:
+        tables = sorted({table for found in asked.hit.values() for table in found if table})
+        what = ", ".join(asked.hit) + (f" of {', '.join(tables)}" if tables else "")
+        return Step(rule.name, rule.action, True, f"matches {what}")
+    why = "would match at another time" if asked.hit else "does not match this statement"
+    return Step(rule.name, rule.action, False, why)
 
 
 def _strictest(found: _Found) -> Ruling:

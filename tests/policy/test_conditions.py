@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from hoopfast.analysis.parse import parse
 from hoopfast.errors import ConfigError
 from hoopfast.model import Client, Ruling, Warned
 from hoopfast.policy import source
+from tests.analysis.test_attacks import ATTACKS
 from tests.policy.test_snapshot import ANN, SETTINGS, compiled
 
 OFFICE = Client(peer="10.1.2.3:40000", application="psql")
@@ -49,6 +51,24 @@ HANDS_OFF = "  - {name: r, when: {columns: [public.customers.ssn]}, action: deny
 ])
 def test_a_column_is_kept_away(sql: str, action: str) -> None:
     assert says(HANDS_OFF, sql) == action
+
+
+ATTACKED = """\
+  - name: r
+    when: {columns: [public.customers.ssn, public.customers.email, public.employees.salary, public.employees.ssn]}
+    action: deny
+"""
+# What names no hidden column: a user function in disguise, names without values, views made of other columns.
+SPARED = (
+    "SELECT c.tax_id ", "EXPLAIN ANALYZE SELECT id ", "EXPLAIN (VERBOSE) SELECT id ", "CREATE VIEW v AS SELECT id ")
+
+
+@pytest.mark.parametrize("sql", [
+    sql for sql in ATTACKS
+    if re.search(r"\b(FROM|JOIN|INTO|UPDATE|COPY) (public\.)?\"?(customers|employees)\b", sql)
+    and not sql.startswith(SPARED) and "'select " not in sql])
+def test_every_known_way_to_a_hidden_column_touches_it(sql: str) -> None:
+    assert says(ATTACKED, sql) == "deny"
 
 
 ONLY_THESE = """\
@@ -195,6 +215,33 @@ def test_a_warning_about_what_a_name_may_mean_decides_nothing(sql: str, action: 
   - {name: d, when: {tables: [prod.orders]}, action: deny}
 """
     assert says(rules, sql) == action
+
+
+# ---------------------------------------------------------------- why
+
+def test_each_rule_says_why_it_counts_or_not() -> None:
+    snapshot = compiled("""\
+rules:
+  - {name: etl, when: {applications: [etl]}, action: allow}
+  - {name: nights, when: {statements: [delete], during: [{to: "06:00"}]}, action: deny}
+  - {name: reads, when: {statements: [select]}, action: warn}
+  - {name: writes, when: {statements: [delete], tables: [public.a]}, action: deny}
+  - {name: rest, when: {}, action: allow}
+  - {name: late, when: {}, action: deny}
+""")
+    (found,) = facts(parse("WITH d AS (DELETE FROM public.a RETURNING *) SELECT * FROM public.b"))
+    steps = snapshot.trace(ANN, "orders-prod", found, OFFICE, DAY)
+    assert [(step.rule, step.counts, step.why) for step in steps] == [
+        ("etl", False, "is about other people or other clients"),
+        ("nights", False, "would match at another time"),
+        ("reads", True, "matches select of public.a, public.b"),
+        ("writes", True, "matches delete of public.a"),
+        ("rest", True, "matches delete of public.b"),
+        ("late", False, "comes too late: rules before it have decided everything"),
+    ]
+    ruling = snapshot.decide(ANN, "orders-prod", (found,), OFFICE, DAY)
+    assert (ruling.action, ruling.rule) == ("deny", "writes")
+    assert {step.rule for step in steps if step.counts} >= {ruling.rule, *(one.rule for one in ruling.warnings)}
 
 
 # ---------------------------------------------------------------- the file
