@@ -339,9 +339,11 @@ class Warned(Frozen, frozen=True, kw_only=True):
 
 
 class Ruling(Frozen, frozen=True, kw_only=True):
-    """What policy says of a query string: "allow", "warn", "deny" or "approve"; the deciding rule's name and reason.
+    """What policy says of a query string: "allow", "limit", "warn", "deny" or "approve"; the deciding rule's name and
+    reason.
 
-    `warnings` are those of all rules that warn, whatever decided. `timed`: another time of day may give another ruling.
+    `warnings` are those of all rules that warn, whatever decided; `limit_s` (0: none) is the shortest of all rules that
+    limit, `limit_rule` the one that sets it. `timed`: another time of day may give another ruling.
     """
 
     action: str
@@ -351,4 +353,6 @@ class Ruling(Frozen, frozen=True, kw_only=True):
     approvals_needed: int = 1
     expires_s: float = 900.0
     warnings: tuple[Warned, ...] = ()
+    limit_s: float = 0.0
+    limit_rule: str = ""
     timed: bool = False

@@ -81,6 +81,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
     x.action = d.action
     x.flags = d.flags
     x.zero_origin = d.zero_origin
+    x.limit_ns = d.limit_ns
     x.label = copy_bytes(m.x.data, buffer_used(&m.x))
     x.label_len = buffer_used(&m.x)
     x.error = copy_bytes(m.y.data, buffer_used(&m.y))
@@ -99,7 +100,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
             session_close(r, s, "protocol")
             return
     elif d.cache and s.parked_kind != c'B':
-        if x.action != ACTION_ALLOW or x.copy != NULL or not template_add(
+        if x.action != ACTION_ALLOW or x.copy != NULL or x.limit_ns or not template_add(
                 &r.cache, r.lexed, r.lexed_key, x, <const uint32_t*>(d.free_at.data + d.free_at.start),
                 buffer_used(&d.free_at) // 4):
             cache_add(&r.cache, x)
@@ -275,6 +276,8 @@ cdef void command(State* r, Message* m) noexcept nogil:
         c = <Context*>m.p
         c.next = r.contexts
         r.contexts = c
+    elif m.kind == COMMAND_LIMITS:
+        enforce_limits(r)
     elif m.kind == COMMAND_DROP_CONTEXT:
         c = r.contexts
         while c != NULL and c.id != <uint64_t>m.c:

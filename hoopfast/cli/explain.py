@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hoopfast.control.preview import Preview, Situation
     from hoopfast.policy.snapshot import Step
 
-PASSES = frozenset({"allow", "warn"})
+PASSES = frozenset({"allow", "limit", "warn"})
 
 
 @click.command()
@@ -179,6 +179,8 @@ def _ruling(tree: Tree, seen: Preview) -> None:
     if ruling.action == "approve":
         tree.add(Text(clean(f"waits for {ruling.approvals_needed} of {', '.join(ruling.approver_groups)}, "
                             f"at most {ruling.expires_s:g} s")))
+    if ruling.limit_s:
+        tree.add(Text(clean(f'rule "{ruling.limit_rule}" lets it run for {ruling.limit_s:g} s')))
     if ruling.timed:
         tree.add(Text("another time of day may give another verdict"))
 

@@ -27,7 +27,7 @@ MASKING: Final = "masking"              # the rule that events name when hidden 
 
 
 class Preview(Frozen, frozen=True):
-    """`verdict`: no-entry | enter (without a statement) | allow | warn | deny | approve.
+    """`verdict`: no-entry | enter (without a statement) | allow | limit | warn | deny | approve.
 
     `open_question`: what the database would have to be asked before the verdict is sure; "" when it is.
     """

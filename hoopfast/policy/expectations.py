@@ -34,7 +34,7 @@ class Defaults(Section, frozen=True, kw_only=True):
 
 
 class Test(Section, frozen=True, kw_only=True):
-    verdict: Literal["enter", "no-entry", "allow", "warn", "deny", "approve"]
+    verdict: Literal["enter", "no-entry", "allow", "limit", "warn", "deny", "approve"]
     sql: Sql = ""                                   # none: only whether somebody may enter
     rule: str | None = None                         # "" means that no rule decided; left out, any may have
     name: Name = ""

@@ -5,8 +5,9 @@ supervisor, which must use the same `mask_key`, because equal values of a column
 
 How rules are read: a statement is the set of all pairs of what it does and what it names (`WITH d AS (DELETE FROM a)
 SELECT FROM b` deletes and selects; it names a and b). For each pair the first matching rule counts; for the statement,
-and for a string of statements, the strictest one (deny, approve, warn, allow). So a rule that allows one part of a
-statement never lets another part slip through. What no rule matches is allowed.
+and for a string of statements, the strictest one (deny, approve, warn, limit, allow). So a rule that allows one
+part of a statement never lets another part slip through. What no rule matches is allowed. A rule that warns or limits
+does so whatever else decides, and decides only the pairs it names for sure: a later rule may still deny the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from hoopfast.policy.kinds import distinct
 from hoopfast.policy.patterns import Written, split_name
 
 MASK_KEY_MIN_BYTES: Final = 32
-_STRICTNESS: Final = ("deny", "approve", "warn", "allow")
+_STRICTNESS: Final = ("deny", "approve", "warn", "limit", "allow")
+_MILD: Final = frozenset({"warn", "limit"})
 NOBODY_KNOWS: Final = Client()
 
 
@@ -67,10 +69,11 @@ class Snapshot:
     A connection that the configuration does not have admits nobody; asking anything else about it is an InternalFault.
     """
 
-    __slots__ = ("_places", "version")
+    __slots__ = ("_places", "limits", "version")
 
     def __init__(self, version: int, places: dict[str, _Place]) -> None:
         self.version = version
+        self.limits = any(rule.rule.limit for place in places.values() for rule in place.rules)
         self._places = places
 
     def may_enter(self, identity: Identity, connection: str) -> bool:
@@ -178,7 +181,7 @@ def _asked(rules: Iterable[_Rule], facts: StatementFacts, now: float | None) -> 
         yield _Asked(rule, hit, holds, conditions.timed)
         if not holds:
             continue
-        sure = conditions.places(facts, tables, sure=True) if rule.action == "warn" else everywhere
+        sure = conditions.places(facts, tables, sure=True) if rule.action in _MILD else everywhere
         for kind, decided in hit.items():
             undecided[kind] = undecided[kind] - (decided & sure)
             if not undecided[kind]:
@@ -211,7 +214,9 @@ def _strictest(found: _Found) -> Ruling:
     else:
         first = next((rules[0] for rules in by_action.values() if rules), None)
         ruling = Ruling(action=first.action, rule=first.name, reason=first.reason) if first else Ruling(action="allow")
-    return msgspec.structs.replace(ruling, warnings=warnings, timed=found.timed)
+    limits = [(units.duration_s(rule.limit.time), rule.name) for rule in by_action["limit"] if rule.limit]
+    seconds, name = min(limits, default=(0.0, ""))
+    return msgspec.structs.replace(ruling, warnings=warnings, limit_s=seconds, limit_rule=name, timed=found.timed)
 
 
 def _approval(rules: list[source.Rule]) -> Ruling:

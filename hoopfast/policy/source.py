@@ -101,10 +101,15 @@ class Approvers(Section, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 1
 
 
+class Limit(Section, frozen=True, kw_only=True):
+    time: Name                                      # how long a statement may run: 30s, 5m
+
+
 class Rule(Section, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     when: When
-    action: Literal["allow", "warn", "deny", "approve"]
+    action: Literal["allow", "limit", "warn", "deny", "approve"]
+    limit: Limit | None = None
     approvers: Approvers | None = None
     expires: str = ""                               # how long a request waits; default 15m
     reason: str = ""                                # shown to the person
@@ -316,14 +321,25 @@ def _check_rule(rule: Rule, path: str, report: document.Report) -> None:
         for name in ("approvers", "expires"):
             if getattr(rule, name):
                 report.add(f"{path}.{name}", f"belongs to `action: approve`, not to `{rule.action}`")
+    if rule.action == "limit":
+        if rule.limit is None and not report.touches(f"{path}.limit"):
+            report.add(path, "`action: limit` needs `limit: {time: 30s}`")
+    elif rule.limit is not None and rule.action:
+        report.add(f"{path}.limit", f"belongs to `action: limit`, not to `{rule.action}`")
     if rule.expires:
-        try:
-            seconds = units.duration_s(rule.expires)
-        except ValueError as e:
-            report.add(f"{path}.expires", str(e))
-        else:
-            if not 1 <= seconds <= EXPIRES_MAX_S:
-                report.add(f"{path}.expires", "must be from 1s to 7d")
+        _check_seconds(rule.expires, f"{path}.expires", report)
+    if rule.limit is not None:
+        _check_seconds(rule.limit.time, f"{path}.limit.time", report)
+
+
+def _check_seconds(text: str, path: str, report: document.Report) -> None:
+    try:
+        seconds = units.duration_s(text)
+    except ValueError as e:
+        report.add(path, str(e))
+    else:
+        if not 1 <= seconds <= EXPIRES_MAX_S:
+            report.add(path, "must be from 1s to 7d")
 
 
 def _check_policy(policy: Policy, path: str, report: document.Report) -> None:

@@ -96,6 +96,7 @@ class Front:
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
         self._emptied = asyncio.Event()
         relay.set_idle_timeout(plan.config.sessions.idle)
+        self._limits = plan.snapshot.limits             # whether any policy so far has had some
 
     def close(self) -> None:
         """Stop timers and tasks; sessions are the relay's to end."""
@@ -241,6 +242,7 @@ class Front:
     def replan(self, plan: Plan) -> None:
         """A new configuration and policy are in force: live sessions follow, or end where they may not be any more."""
         self.plan = plan
+        self._limits = self._limits or plan.snapshot.limits
         self._relay.set_idle_timeout(plan.config.sessions.idle)
         # Catalogs describe the tables that the policy masks: another policy needs others.
         self._catalogs.clear()
@@ -424,6 +426,9 @@ class Front:
     def _on_tick(self) -> None:
         """Ends sessions whose time is over: after their transaction at first, then without mercy."""
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        if self._limits:
+            with contextlib.suppress(BufferError):      # the next tick is soon
+                self._relay.enforce_limits()
         now = self._clock()
         for session in list(self.sessions.values()):
             if now < session.ends_at:

@@ -363,12 +363,15 @@ class VerdictDesk:
         verdict = "approve" if work.approved is not None else answer.ruling.action
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
         cache = answer.cache and work.approved is None
-        for warned in answer.ruling.warnings if answer.action == model.ACTION_ALLOW else ():
+        ruling = answer.ruling
+        limit_s = ruling.limit_s if answer.action == model.ACTION_ALLOW else 0.0
+        for warned in ruling.warnings if answer.action == model.ACTION_ALLOW else ():
             self._relay.notice(work.session.id, _warning(warned), held=False)
         self._relay.decide(
             work.session.id, work.serial, answer.action, answer.flags,
-            label=_label(work, verdict, answer.ruling.rule, answer.masks, answer.ruling.reason, **extra),
-            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache,
+            label=_label(work, verdict, ruling.rule, answer.masks, ruling.reason, **extra),
+            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache, limit_s=limit_s,
+            error=_too_long(ruling) if limit_s else b"",
             free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW else b"",
         )
         if work.approved is not None:
@@ -483,6 +486,12 @@ def _each_time(ruling: model.Ruling) -> bool:
 def _warning(warned: model.Warned) -> bytes:
     said = warned.reason or "this statement is on the watch list of whoever keeps the gateway's policy"
     return messages.notice_response("NOTICE", WARNING_CODE, f'rule "{warned.rule}" of the gateway: {said}')
+
+
+def _too_long(ruling: model.Ruling) -> bytes:
+    return _refusal(
+        f'rule "{ruling.limit_rule}" of the gateway lets this run for {duration(ruling.limit_s)}, and it was cancelled',
+        "Make it touch less, or ask whoever keeps the gateway's policy.", sqlstate.QUERY_CANCELED)
 
 
 def _denied_by(ruling: model.Ruling) -> bytes:

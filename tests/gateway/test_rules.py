@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -22,7 +24,8 @@ POLICY: dict[str, Any] = {
         {"name": "batch", "when": {"applications": ["batch-*"], "addresses": ["127.0.0.0/8"]}, "action": "deny"},
         {"name": "elsewhere", "when": {"addresses": ["192.0.2.0/24"]}, "action": "deny"},
         {"name": "prices", "when": {"columns": ["public.orders.price"]}, "action": "deny", "reason": "ask sales"},
-        {"name": "sleepers", "when": {"functions": ["pg_sleep*"]}, "action": "deny"},
+        {"name": "sleepers", "when": {"functions": ["pg_sleep_*"]}, "action": "deny"},
+        {"name": "slow", "when": {"functions": ["pg_sleep"]}, "action": "limit", "limit": {"time": "1s"}},
         {"name": "always", "when": {"statements": ["truncate"], "during": ALL_WEEK}, "action": "deny"},
         {"name": "scratch", "when": {"statements": ["delete", "update", "insert"], "tables": ["public.scratch"]},
          "action": "warn", "reason": "scratch is emptied every night"},
@@ -138,7 +141,7 @@ def test_other_columns_are_not(gateway: Gateway) -> None:
 
 def test_functions_and_times(gateway: Gateway) -> None:
     with gateway.connect("shop") as db:
-        for sql, rule in (("SELECT pg_sleep(0)", "sleepers"), ("TRUNCATE scratch", "always")):
+        for sql, rule in (("SELECT pg_sleep_for('0 s')", "sleepers"), ("TRUNCATE scratch", "always")):
             for prepare in (False, True):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege, match=rule):
                     db.execute(sql, prepare=prepare)
@@ -153,3 +156,57 @@ def test_clients_are_told_apart(gateway: Gateway) -> None:
         assert db.execute("SELECT 1").fetchone() == (1,)
         db.execute("SET application_name = 'batch-7'")
         assert db.execute("SELECT 1").fetchone() == (1,), "what counts is how a client began"
+
+
+TOO_LONG = 'rule "slow" of the gateway lets this run for 1s, and it was cancelled'
+
+
+def run_too_long(gateway: Gateway, how: str) -> float:
+    """One way to run for too long; returns the seconds it took."""
+    with gateway.connect("shop") as db:
+        db.execute("SELECT 1")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled) as caught:
+            if how == "pipeline":
+                with db.pipeline():
+                    db.execute("SELECT pg_sleep(0.01)")
+                    db.execute("SELECT pg_sleep(20)")
+                    db.execute("SELECT 1")
+            elif how == "transaction":
+                with db.transaction():
+                    db.execute("SELECT pg_sleep(20)")
+            else:
+                db.execute("SELECT pg_sleep(20)", prepare=how == "prepared")
+        took = time.monotonic() - began
+        assert caught.value.diag.message_primary == TOO_LONG
+        assert db.execute("SELECT 1").fetchone() == (1,), "the session goes on"
+        # Each short, together longer than the limit: nothing is added up.
+        for _ in range(4):
+            assert db.execute("SELECT pg_sleep(0.4)").fetchone() == ("",)
+        return took
+
+
+def test_what_runs_for_too_long_is_cancelled(gateway: Gateway) -> None:
+    ways = ("simple", "prepared", "pipeline", "transaction")
+    with ThreadPoolExecutor(len(ways)) as pool:
+        for took in pool.map(lambda way: run_too_long(gateway, way), ways):
+            assert 1 <= took < 10
+
+    def canceled() -> list[dict[str, Any]] | None:
+        with gateway.admin() as api:
+            found = api.get("/audit/search", params={"rule": "slow", "outcome": "error"}).raise_for_status().json()
+        events: list[dict[str, Any]] = found["events"]
+        return events if len(events) >= len(ways) else None
+
+    events = wait_until(canceled, "the trail of what was cancelled")
+    assert {(e["verdict"], e["error"]["sqlstate"], e["error"]["message"]) for e in events} == {
+        ("limit", "57014", TOO_LONG)}
+
+
+def test_a_clients_own_cancel_says_what_it_always_said(gateway: Gateway) -> None:
+    with gateway.connect("shop") as db, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(db.execute, "SELECT pg_sleep(20)")
+        time.sleep(0.3)
+        db.cancel_safe()
+        with pytest.raises(psycopg.errors.QueryCanceled, match="user request"):
+            running.result(10)

@@ -217,6 +217,20 @@ def test_a_warning_about_what_a_name_may_mean_decides_nothing(sql: str, action: 
     assert says(rules, sql) == action
 
 
+def test_the_shortest_limit_holds_beside_whatever_decides() -> None:
+    rules = """\
+  - {name: long, when: {tables: [public.a]}, action: limit, limit: {time: 5m}}
+  - {name: short, when: {tables: [public.b]}, action: limit, limit: {time: 30s}}
+  - {name: held, when: {statements: [delete]}, action: approve, approvers: {groups: [dba]}}
+"""
+    both = decide(rules, "SELECT 1 FROM public.a, public.b")
+    assert (both.action, both.rule, both.limit_s, both.limit_rule) == ("limit", "long", 30, "short")
+    held = decide(rules, "DELETE FROM public.c USING public.a WHERE a.id = c.id")
+    assert (held.action, held.limit_s) == ("approve", 300)
+    assert decide(rules, "SELECT 1 FROM public.c").limit_s == 0
+    assert compiled(f"rules:\n{rules}").limits and not compiled("rules: []").limits
+
+
 # ---------------------------------------------------------------- why
 
 def test_each_rule_says_why_it_counts_or_not() -> None:
@@ -253,7 +267,10 @@ rules:
   - {name: a, when: {columns: [ssn, a.b.c.d, Customers.ssn], schemas: [a.b], functions: [a.b.c]}, action: deny}
   - {name: b, when: {addresses: [10.0.0.1/8, localhost, 10.0.0.0/33], applications: []}, action: deny}
   - {name: c, when: {during: [{days: [monday], from: '9', to: '25:00', zone: Mars}, {from: '24:00'}]}, action: deny}
-  - {name: d, when: {during: []}, action: warn, expires: 15m}
+  - {name: d, when: {during: []}, action: warn, expires: 15m, limit: {time: 10s}}
+  - {name: e, when: {}, action: limit}
+  - {name: f, when: {}, action: limit, limit: {time: soon}}
+  - {name: g, when: {}, action: limit, limit: {time: 0s, rows: 5}}
 """, "policy.yaml", SETTINGS.connections)
     assert {problem.path for problem in caught.value.problems} == {
         "$.rules[0].when.columns[0]", "$.rules[0].when.columns[1]", "$.rules[0].when.columns[2]",
@@ -261,4 +278,5 @@ rules:
         "$.rules[1].when.addresses[1]", "$.rules[1].when.addresses[2]", "$.rules[1].when.applications",
         "$.rules[2].when.during[0].days", "$.rules[2].when.during[0].from", "$.rules[2].when.during[0].to",
         "$.rules[2].when.during[0].zone", "$.rules[2].when.during[1]", "$.rules[3].when.during", "$.rules[3].expires",
+        "$.rules[3].limit", "$.rules[4]", "$.rules[5].limit.time", "$.rules[6].limit.time", "$.rules[6].limit.rows",
     }

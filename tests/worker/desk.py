@@ -84,11 +84,11 @@ class FakeRelay:
 
     def decide(self, session: int, serial: int, action: int, flags: int, *, label: bytes, error: bytes = b"",
                zero_origin: int = 0, copy_plan: bytes = b"", cache: bool = True,
-               free_constants: bytes = b"") -> None:
+               free_constants: bytes = b"", limit_s: float = 0.0) -> None:
         self.decisions.append({
             "session": session, "serial": serial, "action": action, "flags": flags, "label": orjson.loads(label),
             "error": parse_fields(error[5:]) if error else {}, "zero": zero_origin, "plan": copy_plan, "cache": cache,
-            "free": array("I", free_constants).tolist()})
+            "free": array("I", free_constants).tolist(), "limit": limit_s})
 
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None:
         self.probes.append((sql.decode(), types))

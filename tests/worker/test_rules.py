@@ -100,3 +100,13 @@ rules:
 
     answer = asyncio.run(run())
     assert answer["action"] == ACTION_DENY and answer["label"]["rule"] == "nights" and not answer["cache"]
+
+
+def test_a_limit_travels_with_the_verdict() -> None:
+    made = bench("rules: [{name: slow, when: {statements: [select]}, action: limit, limit: {time: 90s}}]")
+    for kind in "QP":
+        answer = ask(made, "SELECT id FROM orders", kind)
+        assert (answer["action"], answer["cache"], answer["limit"]) == (ACTION_ALLOW, True, 90.0)
+        assert (answer["error"]["C"], answer["label"]["verdict"]) == ("57014", "limit")
+        assert "for 90s" in answer["error"]["M"] and '"slow"' in answer["error"]["M"]
+    assert ask(made, "DELETE FROM orders WHERE id = 1")["limit"] == 0
