@@ -18,8 +18,10 @@ from hoopfast.analysis.classify import facts, function_call_facts
 from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.gate import Judgement
 from hoopfast.analysis.parse import Statement, Unparsable, parse
+from hoopfast.analysis.settings import assigned
 from hoopfast.model import Client, Frozen, Identity, Ruling, StatementFacts
 from hoopfast.policy.snapshot import ColumnMask, Snapshot, Step
+from hoopfast.protocol.settings import unreadable
 
 NO_ENTRY: Final = "no-entry"
 ENTER: Final = "enter"
@@ -73,12 +75,20 @@ def preview(
         found = facts(statements)
     except Unparsable as fault:
         return Preview(verdict="deny", reason=fault.reason, hint=fault.hint, masks=hidden)
+    if hint := _changes_reading(statements):
+        return Preview(verdict="deny", reason="setting", hint=hint, statements=statements, facts=found, masks=hidden)
     ruling = ruled(snapshot, situation, found)
     seen = Preview(verdict=ruling.action, rule=ruling.rule, reason=ruling.reason, ruling=ruling, statements=statements,
                    facts=found, masks=hidden)
     if ruling.action == "deny" or not hidden or not masks:
         return seen
     return _masked(seen, hidden_from(snapshot, situation, catalog), catalog)
+
+
+def _changes_reading(statements: tuple[Statement, ...]) -> str:
+    """What to do instead of a setting with which the gateway could not read later statements; "" without one."""
+    settings = (assigned(one.node) for one in statements if one.tag == "VariableSetStmt")
+    return next((hint for name, value in settings if (hint := unreadable(name, value))), "")
 
 
 def ruled(snapshot: Snapshot, situation: Situation, found: tuple[StatementFacts, ...]) -> Ruling:

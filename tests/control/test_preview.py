@@ -24,7 +24,7 @@ SETTINGS = config.Config(
 STATEMENTS = [
     "SELECT id FROM orders", "DELETE FROM orders WHERE id = 1", "DROP TABLE orders", "SELECT upper(ssn) FROM customers",
     "SELECT ssn FROM customers", "SELEC 1", "SELECT 1; DROP TABLE x", "SET search_path = x", "BEGIN",
-    "SET session_authorization = x", "SELECT name FROM customers ORDER BY ssn",
+    "SET session_authorization = x", "SET standard_conforming_strings = off", "SELECT name FROM customers ORDER BY ssn",
 ]
 
 
