@@ -118,17 +118,20 @@ class Relay:
         flags: int,
         *,
         label: bytes,                                                   # JSON: verdict, rule, tables, masks; kept in the journal
-        error: bytes = b"",                                             # ErrorResponse frame, for ACTION_DENY
+        error: bytes = b"",                                             # ErrorResponse frame, for ACTION_DENY and limit_s
         zero_origin: int = 0,                                           # touched: output columns proven clean without origin
         copy_plan: bytes = b"",                                         # FLAG_COPY_OUT: see pack_copy_plan
         cache: bool = True,
         free_constants: bytes = b"",                                    # uint32, ascending: places of constants in the text that
                                                                         # may differ without another verdict
+        limit_s: float = 0.0,                                           # ACTION_ALLOW: cancelled when it runs longer; 0: never
     ) -> None: ...
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None: ...
-    def notice(self, session: int, frame: bytes) -> None: ...           # put between two messages to the client
+    def notice(self, session: int, frame: bytes, *, held: bool = True) -> None: ...   # put between two messages to the
+    # client; `held`: its statement waits for an approval
     def note(self, session: int, payload: bytes) -> None: ...           # KIND_NOTE journal record (JSON)
     def set_idle_timeout(self, seconds: float) -> None: ...             # idle outside a transaction: FATAL 57P01; 0: never
+    def enforce_limits(self) -> None: ...                               # about once a second, while verdicts have limits
     def cancel(self, session: int) -> None: ...
     def cancel_done(self, session: int) -> None: ...
     def kill(self, session: int, frame: bytes, when_idle: bool = False) -> None: ...

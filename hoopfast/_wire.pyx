@@ -21,6 +21,7 @@ include "_wire/queue.pyx"        # commands in, events out
 include "_wire/records.pyx"      # what a session writes into the journal
 include "_wire/readiness.pyx"    # epoll or io_uring: what descriptors have to say
 include "_wire/gather.pyx"       # spans on their way out, the arena
+include "_wire/limits.pyx"       # time limits
 include "_wire/verdict.pyx"      # asking, refusing
 include "_wire/frontend.pyx"     # client bytes -> upstream
 include "_wire/rows.pyx"         # row descriptions and rows -> masked

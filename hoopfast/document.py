@@ -201,6 +201,8 @@ def _value(info: types.Type, raw: Any, path: str, report: Report, checks: Checks
         if fitting:
             return _value(fitting[0], raw, path, report, checks)
     elif isinstance(info, types.Metadata):
+        if (info.extra or {}).get("lines") and type(raw) is str:
+            return _lines(raw, path, report)
         return _value(info.type, raw, path, report, checks)
     elif _fits(info, raw):
         if isinstance(info, types.StructType):
@@ -226,6 +228,14 @@ def _fits(info: types.Type, raw: Any) -> bool:
         return type(raw) in {int, float}
     wanted = {types.StrType: str, types.IntType: int, types.BoolType: bool, types.NoneType: type(None)}
     return type(raw) is wanted[type(info)]
+
+
+def _lines(raw: str, path: str, report: Report) -> Any:
+    """Text of several lines (`Meta(extra={"lines": True})`)."""
+    if raw.strip() and all(c.isprintable() or c in "\n\t" for c in raw):
+        return raw
+    report.add(path, "is empty, or has characters that cannot be printed")
+    return MISSING
 
 
 def _scalar(info: types.Type, raw: Any, path: str, report: Report) -> Any:

@@ -304,18 +304,47 @@ class StatementFacts(Frozen, frozen=True, kw_only=True):
 
     `kinds` holds the statement's own kind first ("select", "insert", "drop", "alter_role", ...), then those nested in
     it (data-modifying CTEs, EXPLAIN ANALYZE, PREPARE, COPY (...)), lower case, never empty.
-    `tables` are names as written, "schema.table" or "table"; `columns` what it may read of them (analysis.columns).
+    `tables` and `functions` are names as written, "schema.table" or "table"; `columns` what it may read of the tables
+    (analysis.columns). `touches` are pairs of a table as written ("": any that the statement names) and a column that
+    is read, written or compared ("*": all of them). `attributes` are words after a dot, which may be columns or
+    functions. `schemas` are those named for anything but tables.
     """
 
     kinds: tuple[str, ...]
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    touches: tuple[tuple[str, str], ...] = ()
+    functions: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
     unfiltered: bool = False        # an UPDATE or DELETE (or MERGE) which no column of its target restricts
     opaque: str = ""                # why it cannot be read (DO, CALL, ...); empty when it can
 
 
+class Client(Frozen, frozen=True, kw_only=True):
+    """What rules may ask about the other end of a session; it stays the same as long as the session lives.
+
+    None: not known. Rules that restrict then apply, rules that allow do not.
+    """
+
+    peer: str | None = None         # "192.0.2.7:50123", or "unix"
+    application: str | None = None  # what the client calls itself
+
+
+class Warned(Frozen, frozen=True, kw_only=True):
+    """A rule that lets a statement pass and says something about it."""
+
+    rule: str
+    reason: str = ""
+
+
 class Ruling(Frozen, frozen=True, kw_only=True):
-    """What policy says of a query string: "allow", "deny" or "approve"; the first matching rule's name and reason."""
+    """What policy says of a query string: "allow", "limit", "warn", "deny" or "approve"; the deciding rule's name and
+    reason.
+
+    `warnings` are those of all rules that warn, whatever decided; `limit_s` (0: none) is the shortest of all rules that
+    limit, `limit_rule` the one that sets it. `timed`: another time of day may give another ruling.
+    """
 
     action: str
     rule: str = ""
@@ -323,3 +352,7 @@ class Ruling(Frozen, frozen=True, kw_only=True):
     approver_groups: tuple[str, ...] = ()
     approvals_needed: int = 1
     expires_s: float = 900.0
+    warnings: tuple[Warned, ...] = ()
+    limit_s: float = 0.0
+    limit_rule: str = ""
+    timed: bool = False

@@ -190,7 +190,7 @@ cdef class Relay:
         self._send(m)
 
     def decide(self, uint64_t session, uint64_t serial, int action, int flags, *, bytes label, bytes error=b"",
-               int zero_origin=0, bytes copy_plan=b"", bint cache=True, bytes free_constants=b""):
+               int zero_origin=0, bytes copy_plan=b"", bint cache=True, bytes free_constants=b"", double limit_s=0.0):
         cdef Message* m = _message(COMMAND_DECIDE, session)
         cdef Decided* d = <Decided*>calloc(1, sizeof(Decided))
         if d == NULL:
@@ -202,6 +202,7 @@ cdef class Relay:
         d.flags = flags
         d.zero_origin = zero_origin
         d.cache = cache
+        d.limit_ns = <int64_t>(limit_s * 1e9)
         _put(&d.free_at, free_constants)
         _put(&m.x, label)
         _put(&m.y, error)
@@ -223,11 +224,17 @@ cdef class Relay:
         _put(&m.x, data)
         self._send(m)
 
-    def notice(self, uint64_t session, bytes frame):
-        self._plain(COMMAND_NOTICE, session, frame)
+    def notice(self, uint64_t session, bytes frame, *, bint held=True):
+        cdef Message* m = _message(COMMAND_NOTICE, session)
+        m.a = held
+        _put(&m.x, frame)
+        self._send(m)
 
     def note(self, uint64_t session, bytes payload):
         self._plain(COMMAND_NOTE, session, payload)
+
+    def enforce_limits(self):
+        self._send(_message(COMMAND_LIMITS, 0))
 
     def set_idle_timeout(self, double seconds):
         hf_store_release64(&self.r.idle_timeout_ns, <uint64_t>(seconds * 1e9) if seconds > 0 else 0)

@@ -120,6 +120,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
     cdef Reply* e = reply_head(s)
     cdef const uint8_t* out = p
     cdef size_t out_len = total, n = 0
+    cdef Statement* x
     cdef const uint8_t* f = error_field(p, total, c'V', &n)
     if f != NULL and n == 5 and (memcmp(f, b"FATAL", 5) == 0 or memcmp(f, b"PANIC", 5) == 0):
         s.upstream_fatal = True
@@ -147,7 +148,15 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
                 return
     if e.whom == FOR_REFUSAL and e.refused:
         return
+    x = strictest_limit(s) if e.limited else NULL
+    if x != NULL and x.error_len:
+        f = error_field(p, total, c'C', &n)
+        if f != NULL and n == 5 and memcmp(f, b"57014", 5) == 0:
+            out = x.error               # cancelled by us: it says by which rule
+            out_len = x.error_len
     to_client(r, s, out, out_len)
+    if e.limited:
+        flush_session(r, s)             # as below
     keep_error(e, out, out_len)
     if e.kind == REPLY_QUERY or e.kind == REPLY_FUNCTION or e.kind == REPLY_SYNC:
         e.refused = 1

@@ -77,6 +77,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
     x.action = d.action
     x.flags = d.flags
     x.zero_origin = d.zero_origin
+    x.limit_ns = d.limit_ns
     x.label = copy_bytes(m.x.data, buffer_used(&m.x))
     x.label_len = buffer_used(&m.x)
     x.error = copy_bytes(m.y.data, buffer_used(&m.y))
@@ -95,7 +96,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
             session_close(r, s, "protocol")
             return
     elif d.cache and s.parked_kind != c'B':
-        if x.action != ACTION_ALLOW or x.copy != NULL or not template_add(
+        if x.action != ACTION_ALLOW or x.copy != NULL or x.limit_ns or not template_add(
                 &r.cache, r.lexed, r.lexed_key, x, <const uint32_t*>(d.free_at.data + d.free_at.start),
                 buffer_used(&d.free_at) // 4):
             cache_add(&r.cache, x)
@@ -166,8 +167,9 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
         probe(r, s, m)
     elif m.kind == COMMAND_NOTICE:
         if not s.closing:
-            count(r, C_ASK, 1)          # the front sends a notice when it holds a statement for approval
-            s.held = s.parked
+            if m.a:                     # the front holds a statement for approval
+                count(r, C_ASK, 1)
+                s.held = s.parked
             if s.held and s.client.hung:
                 s.client.ended = True
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))
@@ -270,6 +272,8 @@ cdef void command(State* r, Message* m) noexcept nogil:
         c = <Context*>m.p
         c.next = r.contexts
         r.contexts = c
+    elif m.kind == COMMAND_LIMITS:
+        enforce_limits(r)
     elif m.kind == COMMAND_DROP_CONTEXT:
         c = r.contexts
         while c != NULL and c.id != <uint64_t>m.c:

@@ -23,6 +23,7 @@ cdef enum:                      # commands, then events
     COMMAND_DROP_CONTEXT
     COMMAND_SET_CONTEXT
     COMMAND_SEGMENT
+    COMMAND_LIMITS
     EVENT_VERDICT
     EVENT_PROBE
     EVENT_CANCEL
@@ -105,6 +106,7 @@ cdef struct Decided:            # what travels with COMMAND_DECIDE beside label,
     uint16_t flags
     int32_t zero_origin
     bint cache
+    int64_t limit_ns
     Buffer free_at              # uint32: places of constants that do not matter
 
 

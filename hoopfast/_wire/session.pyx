@@ -48,6 +48,8 @@ cdef struct Reply:
     RowPlan* plan               # rows that follow
     uint64_t seq                # intent record; 0: none
     int64_t started_ns
+    int64_t watched_ns          # a limit holds, and this was at the head by then
+    bint limited                # the limit is over: a cancel was sent
     uint64_t rows
     uint64_t bytes
     uint64_t copied

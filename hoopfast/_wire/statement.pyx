@@ -33,7 +33,8 @@ cdef struct Statement:
     size_t types_len
     uint8_t* label
     size_t label_len
-    uint8_t* error              # ErrorResponse frame for ACTION_DENY
+    int64_t limit_ns            # how long it may run; 0: no limit
+    uint8_t* error              # ErrorResponse frame for ACTION_DENY, and of what has run for too long
     size_t error_len
     CopyPlan* copy
     Statement* next             # hash chain

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hoopfast.model import Frozen
+from hoopfast.model import MASK_NULL, Frozen, MaskedColumn, MaskSpec
 
 PolicyColumn = tuple[str, str, str]     # schema, table, column as the policy writes it
 
@@ -62,6 +62,39 @@ class Catalog(Frozen, frozen=True):
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
     partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
+
+
+class Hidden(Frozen, frozen=True):
+    """A catalog's columns that are masked for somebody: `specs` by the index in `columns`. `names` are for people:
+    "schema.table.column" by (table OID, attribute number)."""
+
+    specs: tuple[MaskSpec, ...]
+    columns: tuple[MaskedColumn, ...]
+    names: dict[tuple[int, int], str]
+
+
+def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden:
+    """Find masked columns, their inheritance relatives and what is computed from them. Without a catalog: none."""
+    used: list[MaskSpec] = []
+    columns: list[MaskedColumn] = []
+    names: dict[tuple[int, int], str] = {}
+    for relation in catalog.relations if catalog is not None else ():
+        for column in relation.columns:
+            spec = _spec(column, masks)
+            if spec is None:
+                continue
+            if spec not in used:
+                used.append(spec)
+            columns.append(MaskedColumn(table_oid=relation.oid, attnum=column.attnum, mask=used.index(spec)))
+            names[relation.oid, column.attnum] = f"{relation.schema}.{relation.name}.{column.name}"
+    return Hidden(specs=tuple(used), columns=tuple(columns), names=names)
+
+
+def _spec(column: Column, masks: dict[PolicyColumn, MaskSpec]) -> MaskSpec | None:
+    found = [spec for name, spec in masks.items() if name in column.policy]
+    if not found:
+        return None
+    return MaskSpec(kind=MASK_NULL) if column.derived else found[0]
 
 
 def to_builtins(catalog: Catalog) -> dict[str, Any]:

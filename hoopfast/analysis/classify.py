@@ -7,12 +7,12 @@ A statement kind that is not in these tables is opaque.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from hoopfast.analysis.columns import Columns, table_name
+from hoopfast.analysis.columns import Columns
 from hoopfast.analysis.filters import unfiltered
 from hoopfast.analysis.parse import Statement
-from hoopfast.analysis.tree import Body, strings, unwrap, walk
+from hoopfast.analysis.touches import Touches
+from hoopfast.analysis.tree import Body, unwrap
 from hoopfast.model import StatementFacts
 
 # Tags whose kind needs no look inside.
@@ -74,8 +74,6 @@ WITH_QUERY = frozenset({
     "PrepareStmt", "DeclareCursorStmt", "CopyStmt", "CreateTableAsStmt", "ExplainStmt", "InsertStmt",
 })
 NESTED = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
-NAMED_OBJECTS = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE", "OBJECT_INDEX",
-                           "OBJECT_SEQUENCE"})
 
 
 def facts(statements: Sequence[Statement]) -> tuple[StatementFacts, ...]:
@@ -91,20 +89,12 @@ def function_call_facts() -> tuple[StatementFacts, ...]:
 def _facts(statement: Statement) -> StatementFacts:
     kinds = list(own_kinds(statement.tag, statement.node))
     opaque = "" if kinds else f"unknown statement {statement.tag}"
-    names: dict[str, None] = {}
-    ctes = set()
     loose = False
     runs_inner = statement.tag != "ExplainStmt" or explain_runs(statement.node)
-    columns = Columns()
-    for tag, node in walk(statement.tag, statement.node):
+    columns, touches = Columns(), Touches()
+    for tag, node in touches.nodes(statement.tag, statement.node):
         columns.see(tag, node)
-        if tag == "RangeVar":
-            names[table_name(node)] = None
-        elif tag == "CommonTableExpr":
-            ctes.add(node.get("ctename", ""))
-        elif tag == "DropStmt":
-            names.update(dict.fromkeys(_dropped(node)))
-        elif tag in ("DoStmt", "CallStmt"):
+        if tag in ("DoStmt", "CallStmt"):
             opaque = opaque or f"{'DO' if tag == 'DoStmt' else 'CALL'} runs code that cannot be read"
         if runs_inner and node is not statement.node:
             kinds += _nested_kinds(tag, node)
@@ -118,12 +108,11 @@ def _facts(statement: Statement) -> StatementFacts:
             kinds.append("update")
         if tag == "MergeWhenClause" and runs_inner:
             kinds.append({"CMD_UPDATE": "update", "CMD_DELETE": "delete"}.get(str(node.get("commandType")), "insert"))
+    names = touches.found()
     return StatementFacts(
-        kinds=tuple(dict.fromkeys(kinds)) or ("other",),
-        tables=tuple(name for name in names if name not in ctes),
-        columns=columns.names(),
-        unfiltered=loose,
-        opaque=opaque,
+        kinds=tuple(dict.fromkeys(kinds)) or ("other",), unfiltered=loose, opaque=opaque,
+        tables=names.tables, columns=columns.names(), touches=names.columns, functions=names.functions,
+        attributes=names.attributes, schemas=names.schemas,
     )
 
 
@@ -188,13 +177,3 @@ def _query_kinds(node: Body) -> tuple[str, ...]:
     if tag == "SelectStmt" and "valuesLists" not in inner:
         return ("select",)
     return ()
-
-
-def _dropped(node: Body) -> list[str]:
-    if node.get("removeType") not in NAMED_OBJECTS:
-        return []
-    found: list[Any] = []
-    for item in node.get("objects", ()):
-        _, body = unwrap(item)
-        found.append(".".join(strings(body.get("items"))[-2:]))
-    return found

@@ -22,7 +22,7 @@ _FILTERS = {
     "table": "A table, with or without its schema.",
     "column": "A column that a statement may read: schema.table.column, table.column or column.",
     "kind": "What a statement does: select, update, drop, ...",
-    "verdict": "allow | deny | approve.",
+    "verdict": "allow | limit | warn | deny | approve.",
     "rule": "The policy rule that matched.",
     "outcome": "complete | error | denied | suspended | unknown.",
     "sqlstate": "The error's code, or its first two signs.",

@@ -144,7 +144,7 @@ def notes(settings: config.Config, policy: source.Policy) -> list[str]:
         f"rule {rule.name}: none of its approver groups is in admin.approvers or admin.groups, so nobody can decide"
         for rule in policy.rules if rule.approvers and not able.intersection(rule.approvers.groups)
     ]
-    restricting = [rule.name for rule in policy.rules if rule.action != "allow"]
+    restricting = [rule.name for rule in policy.rules if rule.action in {"deny", "approve"}]
     if restricting and not any(_covers_opaque(rule) for rule in policy.rules):
         found.append("no rule covers code that cannot be read (DO, CALL): what rules hold back can be done there; "
                      "add a rule with `when: {opaque: true}`")
@@ -153,5 +153,6 @@ def notes(settings: config.Config, policy: source.Policy) -> list[str]:
 
 def _covers_opaque(rule: source.Rule) -> bool:
     when = rule.when
-    unconditional = not when.statements and not when.tables and when.unfiltered is None and when.opaque is None
-    return rule.action != "allow" and bool(when.opaque or unconditional or "do" in when.statements)
+    objects = when.tables or when.columns or when.schemas or when.functions
+    unconditional = not when.statements and not objects and when.unfiltered is None and when.opaque is None
+    return rule.action in {"deny", "approve"} and bool(when.opaque or unconditional or "do" in when.statements)

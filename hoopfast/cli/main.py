@@ -10,6 +10,8 @@ import click
 VERBS = {
     "serve": ("hoopfast.cli.serve", "run the gateway"),
     "check": ("hoopfast.cli.check", "validate configuration and policy without starting"),
+    "policy": ("hoopfast.cli.policy", "test a policy, compare two versions on what was recorded"),
+    "explain": ("hoopfast.cli.explain", "say what would become of a statement, and why"),
     "secret": ("hoopfast.cli.secret", "create, list and revoke gateway secrets"),
     "approvals": ("hoopfast.cli.approvals", "list, show, approve and reject held statements"),
     "sessions": ("hoopfast.cli.sessions", "list sessions, show one as a timeline, end one"),

@@ -102,14 +102,15 @@ async def load_catalog(
         await reader.close()
 
 
-async def connect(upstream: configuration.Upstream, password: str) -> Reader:
-    """A connection for catalog queries, with the TLS settings of the configuration."""
+async def connect(upstream: configuration.Upstream, password: str, *, search_path: str = "pg_catalog") -> Reader:
+    """A connection for catalog queries, with the TLS settings of the configuration; `search_path` "": the role's."""
     options: dict[str, Any] = {
         "host": upstream.host, "port": upstream.port, "dbname": upstream.database, "user": upstream.user,
         "sslmode": upstream.tls, "channel_binding": upstream.channel_binding,
         "connect_timeout": max(2, int(upstream.connect_timeout)),
         "application_name": "hoopfast catalog", "client_encoding": "UTF8", "gssencmode": "disable",
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c search_path=pg_catalog",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}" + (
+            f" -c search_path={search_path}" if search_path else ""),
     }
     optional = {"password": password, "sslcert": upstream.cert, "sslkey": upstream.key,
                 "sslrootcert": upstream.ca or ("system" if upstream.tls == "verify-full" else "")}

@@ -1,7 +1,12 @@
-"""Names as policy.yaml writes them: `*` patterns, columns and tables with SQL's quoting.."""
+"""Names as policy.yaml writes them: `*` patterns; columns, tables, functions and schemas with SQL's quoting.
+
+Each class asks twice: what a name in a statement *may* mean (for rules that restrict), and what it *must* mean (for
+rules that allow). A name without a schema may stand for one in any schema: search_path decides.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 NAME_MAX_BYTES: Final = 63              # PostgreSQL cuts longer names, so such a pattern would never match
@@ -91,7 +96,7 @@ class Written:
 
 
 class Tables:
-    """The `tables` of a rule, asked with names as a statement writes them."""
+    """The `tables` (or `functions`) of a rule, asked with names as a statement writes them."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._patterns: list[tuple[Glob, Glob]] = []
@@ -126,3 +131,50 @@ class Tables:
     def _has(self, schema: str, table: str) -> bool:
         return (schema, table) in self._exact or table in self._anywhere or any(
             schemas.matches(schema) and tables.matches(table) for schemas, tables in self._patterns)
+
+    def has_name(self, name: str) -> bool:
+        """Whether a bare name is one of ours; patterns that stand for every name do not count."""
+        return name in self._bare or any(
+            table.matches(name) for _, table in self._patterns if not table.anything)
+
+
+class Columns:
+    """The `columns` of a rule: `schema.table.column` or `table.column`."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        parts = [split_name(name) for name in names]
+        self._items = [(Tables((_quoted_name(name[:-1]),)), Glob(name[-1])) for name in parts]
+
+    def meets(self, table: Written, columns: Iterable[str]) -> bool:
+        """Whether one of these columns (`*`: all of them) of a table may be one of ours."""
+        mine = [column for tables, column in self._items if tables.may_mean(table)]
+        return bool(mine) and any(name == "*" or glob.matches(name) for name in columns for glob in mine)
+
+    def covers(self, table: Written, columns: Iterable[str]) -> bool:
+        """Whether all of these columns of a table must be ours."""
+        mine = [column for tables, column in self._items if tables.must_mean(table)]
+        return bool(mine) and all(
+            any(glob.anything or (name != "*" and glob.matches(name)) for glob in mine) for name in columns)
+
+
+class Schemas:
+    """The `schemas` of a rule."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._globs = [Glob(split_name(name)[0]) for name in names]
+
+    def has(self, schema: str) -> bool:
+        return any(glob.matches(schema) for glob in self._globs)
+
+    def may_hold(self, table: Written) -> bool:
+        return bool(table.bare) or any(self.has(schema) for schema, _ in table.readings)
+
+    def must_hold(self, table: Written) -> bool:
+        if table.bare:
+            return any(glob.anything for glob in self._globs)
+        return len(table.readings) == 1 and self.has(table.readings[0][0])
+
+
+def _quoted_name(parts: tuple[str, ...]) -> str:
+    """The inverse of `split_name`."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)

@@ -5,15 +5,16 @@ supervisor, which must use the same `mask_key`, because equal values of a column
 
 How rules are read: a statement is the set of all pairs of what it does and what it names (`WITH d AS (DELETE FROM a)
 SELECT FROM b` deletes and selects; it names a and b). For each pair the first matching rule counts; for the statement,
-and for a string of statements, the strictest one (deny, approve, allow). So a rule that allows one part of a statement
-never lets another part slip through. What no rule matches is allowed.
+and for a string of statements, the strictest one (deny, approve, warn, limit, allow). So a rule that allows one
+part of a statement never lets another part slip through. What no rule matches is allowed. A rule that warns or limits
+does so whatever else decides, and decides only the pairs it names for sure: a later rule may still deny the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -21,13 +22,16 @@ import msgspec
 from hoopfast import units
 from hoopfast.config import Config
 from hoopfast.errors import InternalFault
-from hoopfast.model import MASK_HASH, Identity, MaskSpec, Ruling, StatementFacts
+from hoopfast.model import MASK_HASH, Client, Identity, MaskSpec, Ruling, StatementFacts, Warned
 from hoopfast.policy import source
-from hoopfast.policy.kinds import covers, distinct
-from hoopfast.policy.patterns import Glob, Tables, Written, split_name
+from hoopfast.policy.conditions import Conditions, Whence, Who, who
+from hoopfast.policy.kinds import distinct
+from hoopfast.policy.patterns import Written, split_name
 
 MASK_KEY_MIN_BYTES: Final = 32
-_STRICTNESS: Final = ("deny", "approve", "allow")
+_STRICTNESS: Final = ("deny", "approve", "warn", "limit", "allow")
+_MILD: Final = frozenset({"warn", "limit"})
+NOBODY_KNOWS: Final = Client()
 
 
 class ColumnMask(NamedTuple):
@@ -39,55 +43,24 @@ class ColumnMask(NamedTuple):
     spec: MaskSpec
 
 
-class _Who:
-    """People as the policy names them."""
-
-    __slots__ = ("_groups", "_users", "key")
-
-    def __init__(self, groups: tuple[str, ...], users: tuple[str, ...]) -> None:
-        self.key = (tuple(sorted(set(groups))), tuple(sorted(set(users))))
-        self._groups = tuple(Glob(name) for name in self.key[0])
-        self._users = tuple(Glob(name) for name in self.key[1])
-
-    def matches(self, identity: Identity) -> bool:
-        return any(glob.matches(identity.user) for glob in self._users) or any(
-            glob.matches(group) for glob in self._groups for group in identity.groups)
-
-
 class _Mask(NamedTuple):
     mask: ColumnMask
-    unless: _Who | None
+    unless: Who | None
 
 
 class _Rule(NamedTuple):
     rule: source.Rule
-    who: _Who | None
-    statements: frozenset[str]
-    tables: Tables | None
-
-    def speaks_of(self, facts: StatementFacts) -> bool:
-        """The conditions that concern a statement as a whole."""
-        when = self.rule.when
-        if when.unfiltered is not None and when.unfiltered != facts.unfiltered:
-            return False
-        if when.opaque is not None:
-            return when.opaque == bool(facts.opaque)
-        # Code that cannot be read may touch any table: an exemption for some tables does not reach it.
-        return not (facts.opaque and self.tables and self.rule.action == "allow")
-
-    def names(self, written: Written) -> bool:
-        if self.tables is None:
-            return True
-        return self.tables.must_mean(written) if self.rule.action == "allow" else self.tables.may_mean(written)
+    conditions: Conditions
 
 
 class _Place(NamedTuple):
     """What the policy says about one connection."""
 
-    access: tuple[tuple[_Who, bool], ...]
+    access: tuple[tuple[Who, bool], ...]
     masks: tuple[_Mask, ...]
     rules: tuple[_Rule, ...]
-    looks_at: tuple[_Who, ...]
+    looks_at: tuple[Who, ...]
+    looks_from: tuple[Whence, ...]
 
 
 class Snapshot:
@@ -96,10 +69,11 @@ class Snapshot:
     A connection that the configuration does not have admits nobody; asking anything else about it is an InternalFault.
     """
 
-    __slots__ = ("_places", "version")
+    __slots__ = ("_places", "limits", "version")
 
     def __init__(self, version: int, places: dict[str, _Place]) -> None:
         self.version = version
+        self.limits = any(rule.rule.limit for place in places.values() for rule in place.rules)
         self._places = places
 
     def may_enter(self, identity: Identity, connection: str) -> bool:
@@ -109,10 +83,12 @@ class Snapshot:
             return False
         return next((allowed for who, allowed in place.access if who.matches(identity)), False)
 
-    def identity_class(self, identity: Identity, connection: str) -> str:
-        """Equal strings mean: on this connection the policy treats both people alike, now and in every statement."""
+    def identity_class(self, identity: Identity, connection: str, client: Client = NOBODY_KNOWS) -> str:
+        """Equal strings mean: on this connection the policy treats both sessions alike, in all statements and times."""
+        place = self._place(connection)
         marks = [self.may_enter(identity, connection)]
-        marks += [who.matches(identity) for who in self._place(connection).looks_at]
+        marks += [people.matches(identity) for people in place.looks_at]
+        marks += [whence.matches(client) for whence in place.looks_from]
         return "".join("1" if mark else "0" for mark in marks)
 
     def masks_for(self, identity: Identity, connection: str) -> tuple[ColumnMask, ...]:
@@ -122,13 +98,35 @@ class Snapshot:
             if entry.unless is None or not entry.unless.matches(identity)
         )
 
-    def decide(self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...]) -> Ruling:
-        """What becomes of a query string with these statements."""
-        mine = [r for r in self._place(connection).rules if r.who is None or r.who.matches(identity)]
-        found: dict[str, source.Rule] = {}
+    def decide(
+        self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...], client: Client = NOBODY_KNOWS,
+        now: float | None = None,
+    ) -> Ruling:
+        """What becomes of a query string with these statements.
+
+        `now` in unix seconds. None is not known: rules that restrict at some time restrict, rules that allow do not.
+        """
+        mine = [rule for rule in self._place(connection).rules if rule.conditions.of_session(identity, client)]
+        found = _Found({}, False)
         for statement in facts:
-            found.update((rule.name, rule) for rule in _matching(mine, statement))
-        return _strictest(found.values())
+            one = _matching(mine, statement, now)
+            found = _Found(found.rules | one.rules, found.timed or one.timed)
+        return _strictest(found)
+
+    def trace(
+        self, identity: Identity, connection: str, facts: StatementFacts, client: Client = NOBODY_KNOWS,
+        now: float | None = None,
+    ) -> tuple[Step, ...]:
+        """What each rule of the connection, in order, has to do with one statement; for people who ask why."""
+        rules = self._place(connection).rules
+        mine = [rule for rule in rules if rule.conditions.of_session(identity, client)]
+        asked = {one.rule.name: one for one in _asked(mine, facts, now)}
+        known = {rule.rule.name for rule in mine}
+        return tuple(
+            _step(rule.rule, asked.get(rule.rule.name)) if rule.rule.name in known
+            else Step(rule.rule.name, rule.rule.action, False, "is about other people or other clients")
+            for rule in rules
+        )
 
     def _place(self, connection: str) -> _Place:
         place = self._places.get(connection)
@@ -137,46 +135,88 @@ class Snapshot:
         return place
 
 
-def _matching(rules: list[_Rule], facts: StatementFacts) -> list[source.Rule]:
-    """For each pair (kind, table) of the statement the first rule that matches it."""
+class Step(NamedTuple):
+    """`why`: a few words on why the rule counts, or does not."""
+
+    rule: str
+    action: str
+    counts: bool
+    why: str
+
+
+class _Found(NamedTuple):
+    """The rules that count, by name; `timed`: whether some rule was asked for the time."""
+
+    rules: dict[str, source.Rule]
+    timed: bool
+
+
+class _Asked(NamedTuple):
+    """One rule that was asked about a statement. `hit`: the pairs it names that were undecided, as tables by kind."""
+
+    rule: source.Rule
+    hit: dict[str, frozenset[str | None]]
+    holds: bool
+    timed: bool
+
+
+def _asked(rules: Iterable[_Rule], facts: StatementFacts, now: float | None) -> Iterator[_Asked]:
+    """Ask the rules in order, until the first that names it has decided each pair (kind, table) of the statement."""
     tables = {name: Written(name) for name in facts.tables}
-    all_tables: frozenset[str | None] = frozenset(tables or {None})
-    undecided = dict.fromkeys(distinct(facts.kinds), all_tables)
-    found: list[source.Rule] = []
-    for rule in rules:
-        if not rule.speaks_of(facts):
+    everywhere: frozenset[str | None] = frozenset(tables or {None})
+    undecided = dict.fromkeys(distinct(facts.kinds), everywhere)
+    for rule, conditions in rules:
+        if not undecided:
+            return
+        hit: dict[str, frozenset[str | None]] = {}
+        # Most rules are about other kinds of statements: that is asked first, as it costs least.
+        kinds = [kind for kind in undecided if conditions.covers(kind)]
+        if kinds and conditions.speaks_of(facts):
+            named = conditions.places(facts, tables, sure=rule.action == "allow")
+            hit = {kind: undecided[kind] & named for kind in kinds if undecided[kind] & named}
+        if not hit:
+            yield _Asked(rule, hit, False, False)
             continue
-        named = all_tables
-        if rule.tables is not None:
-            named = frozenset(name for name, written in tables.items() if rule.names(written))
-        hit = False
-        for kind, open_tables in list(undecided.items()):
-            if (rule.statements and not covers(rule.statements, kind)) or not (open_tables & named):
-                continue
-            hit = True
-            undecided[kind] = open_tables - named
+        holds = conditions.holds_at(now)
+        yield _Asked(rule, hit, holds, conditions.timed)
+        if not holds:
+            continue
+        sure = conditions.places(facts, tables, sure=True) if rule.action in _MILD else everywhere
+        for kind, decided in hit.items():
+            undecided[kind] = undecided[kind] - (decided & sure)
             if not undecided[kind]:
                 del undecided[kind]
-        if hit:
-            found.append(rule.rule)
-        if not undecided:
-            break
-    return found
 
 
-def _strictest(rules: Iterable[source.Rule]) -> Ruling:
+def _matching(rules: Iterable[_Rule], facts: StatementFacts, now: float | None) -> _Found:
+    asked = tuple(_asked(rules, facts, now))
+    return _Found({one.rule.name: one.rule for one in asked if one.holds}, any(one.timed for one in asked))
+
+
+def _step(rule: source.Rule, asked: _Asked | None) -> Step:
+    if asked is None:
+        return Step(rule.name, rule.action, False, "comes too late: rules before it have decided everything")
+    if asked.holds:
+        tables = sorted({table for found in asked.hit.values() for table in found if table})
+        what = ", ".join(asked.hit) + (f" of {', '.join(tables)}" if tables else "")
+        return Step(rule.name, rule.action, True, f"matches {what}")
+    why = "would match at another time" if asked.hit else "does not match this statement"
+    return Step(rule.name, rule.action, False, why)
+
+
+def _strictest(found: _Found) -> Ruling:
     by_action: dict[str, list[source.Rule]] = {action: [] for action in _STRICTNESS}
-    for rule in rules:
+    for rule in found.rules.values():
         by_action[rule.action].append(rule)
-    if by_action["deny"]:
-        first = by_action["deny"][0]
-        return Ruling(action="deny", rule=first.name, reason=first.reason)
-    if by_action["approve"]:
-        return _approval(by_action["approve"])
-    if by_action["allow"]:
-        first = by_action["allow"][0]
-        return Ruling(action="allow", rule=first.name, reason=first.reason)
-    return Ruling(action="allow")
+    warnings = tuple(Warned(rule=rule.name, reason=rule.reason) for rule in by_action["warn"])
+    if by_action["approve"] and not by_action["deny"]:
+        ruling = _approval(by_action["approve"])
+    else:
+        first = next((rules[0] for rules in by_action.values() if rules), None)
+        ruling = Ruling(action=first.action, rule=first.name, reason=first.reason) if first else Ruling(action="allow")
+    limits = [(units.duration_s(rule.limit.time), rule.name) for rule in by_action["limit"] if rule.limit]
+    seconds, name = min(limits, default=(0.0, ""))
+    return msgspec.structs.replace(ruling, warnings=warnings, limit_s=seconds, limit_rule=name, timed=found.timed)
 
 
 def _approval(rules: list[source.Rule]) -> Ruling:
@@ -205,38 +245,36 @@ def compile_policy(config: Config, policy: source.Policy, version: int, mask_key
     """The snapshot of a policy that `source.load_policy` accepted. ValueError if `mask_key` has under 32 bytes."""
     if len(mask_key) < MASK_KEY_MIN_BYTES:
         raise ValueError(f"the key of hashed columns must have at least {MASK_KEY_MIN_BYTES} bytes")
-    return Snapshot(version, {name: _compile_place(policy, name, mask_key) for name in config.connections})
+    return compile_for(config.connections, policy, version, mask_key)
 
 
-def _who(groups: tuple[str, ...], users: tuple[str, ...]) -> _Who | None:
-    return _Who(groups, users) if groups or users else None
+def compile_for(connections: Iterable[str], policy: source.Policy, version: int, mask_key: bytes) -> Snapshot:
+    """Like `compile_policy`, for these names: what the policy says can be asked without a configuration."""
+    return Snapshot(version, {name: _compile_place(policy, name, mask_key) for name in connections})
 
 
 def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
     access = tuple(
-        (_Who(a.groups, a.users), a.action == "allow") for a in policy.access if source.applies(a.connections, name))
+        (Who(a.groups, a.users), a.action == "allow") for a in policy.access if source.applies(a.connections, name))
     masks: dict[tuple[str, ...], _Mask] = {}
     for entry in policy.masks:
         if not source.applies(entry.connections, name):
             continue
-        unless = _who(entry.unless.groups, entry.unless.users) if entry.unless else None
+        unless = who(entry.unless.groups, entry.unless.users) if entry.unless else None
         for column in map(split_name, entry.columns):
             # The first entry that names the column decides alone, even if it shows the column to some.
             if column not in masks:
                 spec = _with_key(source.mask_spec(entry), mask_key, (*column, name))
                 masks[column] = _Mask(ColumnMask(column[0], column[1], column[2], spec), unless)
     rules = tuple(
-        _Rule(
-            rule=rule,
-            who=_who(rule.when.groups, rule.when.users),
-            statements=frozenset(rule.when.statements),
-            tables=Tables(rule.when.tables) if rule.when.tables else None,
-        )
+        _Rule(rule, Conditions(rule.when, rule.action))
         for rule in policy.rules if source.applies(rule.when.connections, name)
     )
-    people = [mask.unless for mask in masks.values()] + [rule.who for rule in rules]
-    looks_at = {who.key: who for who in people if who is not None}
-    return _Place(access, tuple(masks.values()), rules, tuple(looks_at[key] for key in sorted(looks_at)))
+    people = [mask.unless for mask in masks.values()] + [rule.conditions.whose for rule in rules]
+    looks_at = {one.key: one for one in people if one is not None}
+    looks_from = {one.key: one for one in (rule.conditions.whence for rule in rules) if one is not None}
+    return _Place(access, tuple(masks.values()), rules, tuple(looks_at[key] for key in sorted(looks_at)),
+                  tuple(looks_from[key] for key in sorted(looks_from)))
 
 
 def _with_key(spec: MaskSpec, mask_key: bytes, names: tuple[str, ...]) -> MaskSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import ipaddress
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,6 +18,7 @@ import msgspec
 from hoopfast import document, model, units
 from hoopfast.config import Section
 from hoopfast.errors import ConfigError
+from hoopfast.policy import windows
 from hoopfast.policy.kinds import KINDS
 from hoopfast.policy.patterns import Glob, split_name
 
@@ -26,6 +28,7 @@ Keep = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 KEEP_DEFAULT: Final = 4
 EXPIRES_MAX_S: Final = 7 * 86400.0
+LOCAL_ADDRESS: Final = "unix"           # of clients on a Unix socket
 
 
 class People(Section, frozen=True, kw_only=True):
@@ -66,16 +69,31 @@ class Mask(Section, frozen=True, kw_only=True):
     connections: Names = ()                         # empty: all
 
 
+class During(Section, frozen=True, kw_only=True):
+    """A time of the week. One that ends before it begins goes on into the next day."""
+
+    days: Names = ()                                # mon, mon-fri; empty: every day
+    from_: Name = msgspec.field(name="from", default="00:00")
+    to: Name = "24:00"
+    zone: Name = "UTC"                              # of the IANA data base
+
+
 class When(Section, frozen=True, kw_only=True):
     """All conditions that are written must hold; `{}` holds always."""
 
     statements: Names = ()                          # words of hoopfast.policy.kinds
     tables: Names = ()                              # schema.table or table, with *
+    columns: Names = ()                             # schema.table.column or table.column, with *
+    schemas: Names = ()                             # with *
+    functions: Names = ()                           # schema.function or function, with *
     unfiltered: bool | None = None                  # an UPDATE, DELETE or MERGE that nothing restricts
     opaque: bool | None = None                      # code that cannot be read: DO, CALL, FunctionCall
     connections: Names = ()
     groups: Names = ()
     users: Names = ()
+    addresses: Names = ()                           # networks of clients: 10.0.0.0/8, 2001:db8::/32, unix
+    applications: Names = ()                        # what clients call themselves, with *
+    during: Annotated[tuple[During, ...], msgspec.Meta(min_length=1)] = ()    # any of these times
 
 
 class Approvers(Section, frozen=True, kw_only=True):
@@ -83,10 +101,15 @@ class Approvers(Section, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 1
 
 
+class Limit(Section, frozen=True, kw_only=True):
+    time: Name                                      # how long a statement may run: 30s, 5m
+
+
 class Rule(Section, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     when: When
-    action: Literal["allow", "deny", "approve"]
+    action: Literal["allow", "limit", "warn", "deny", "approve"]
+    limit: Limit | None = None
     approvers: Approvers | None = None
     expires: str = ""                               # how long a request waits; default 15m
     reason: str = ""                                # shown to the person
@@ -179,6 +202,7 @@ def _judged(raw: Any, report: document.Report, connections: Collection[str] | No
         People: _check_people,
         Access: functools.partial(_check_access, connections),
         Mask: functools.partial(_check_mask, connections),
+        During: _check_during,
         When: functools.partial(_check_when, connections),
         Rule: _check_rule,
         Policy: _check_policy,
@@ -249,13 +273,42 @@ def _check_when(known: Collection[str] | None, when: When, path: str, report: do
             likely = difflib.get_close_matches(word.lower().replace(" ", "_"), sorted(KINDS), n=1)
             hint = f"; did you mean {likely[0]}?" if likely else " (docs/policy.md lists them)"
             report.add(f"{path}.statements[{i}]", f"{word} is not a kind of statement{hint}")
-    for i, name in enumerate(when.tables):
+    for key, least, most, form in _NAME_PARTS:
+        for i, name in enumerate(getattr(when, key)):
+            try:
+                if not least <= len(split_name(name)) <= most:
+                    report.add(f"{path}.{key}[{i}]", f"must be {form}")
+            except ValueError as e:
+                report.add(f"{path}.{key}[{i}]", str(e))
+    for i, text in enumerate(when.addresses):
         try:
-            if len(split_name(name)) > 2:
-                report.add(f"{path}.tables[{i}]", "must be schema.table or table")
-        except ValueError as e:
-            report.add(f"{path}.tables[{i}]", str(e))
+            if text != LOCAL_ADDRESS:
+                ipaddress.ip_network(text)
+        except ValueError:
+            report.add(f"{path}.addresses[{i}]", "must be an address, unix, or a network such as 10.0.0.0/8 or "
+                       "2001:db8::/32 (without bits behind the prefix)")
     _check_connections(known, when.connections, path, report)
+
+
+_NAME_PARTS: Final = (
+    ("tables", 1, 2, "schema.table or table"), ("columns", 2, 3, "schema.table.column or table.column"),
+    ("schemas", 1, 1, "the name of a schema"), ("functions", 1, 2, "schema.function or function"),
+)
+
+
+def _check_during(during: During, path: str, report: document.Report) -> None:
+    checks: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("days", lambda: windows.parse_days(during.days)), ("from", lambda: windows.parse_time(during.from_)),
+        ("to", lambda: windows.parse_time(during.to)), ("zone", lambda: windows.parse_zone(during.zone)),
+    )
+    for key, check in checks:
+        try:
+            if not report.touches(f"{path}.{key}"):
+                check()
+        except ValueError as e:
+            report.add(f"{path}.{key}", str(e), parent=path)
+    if during.from_ == during.to:
+        report.add(path, "begins when it ends, so it never holds")
 
 
 def _check_rule(rule: Rule, path: str, report: document.Report) -> None:
@@ -268,14 +321,25 @@ def _check_rule(rule: Rule, path: str, report: document.Report) -> None:
         for name in ("approvers", "expires"):
             if getattr(rule, name):
                 report.add(f"{path}.{name}", f"belongs to `action: approve`, not to `{rule.action}`")
+    if rule.action == "limit":
+        if rule.limit is None and not report.touches(f"{path}.limit"):
+            report.add(path, "`action: limit` needs `limit: {time: 30s}`")
+    elif rule.limit is not None and rule.action:
+        report.add(f"{path}.limit", f"belongs to `action: limit`, not to `{rule.action}`")
     if rule.expires:
-        try:
-            seconds = units.duration_s(rule.expires)
-        except ValueError as e:
-            report.add(f"{path}.expires", str(e))
-        else:
-            if not 1 <= seconds <= EXPIRES_MAX_S:
-                report.add(f"{path}.expires", "must be from 1s to 7d")
+        _check_seconds(rule.expires, f"{path}.expires", report)
+    if rule.limit is not None:
+        _check_seconds(rule.limit.time, f"{path}.limit.time", report)
+
+
+def _check_seconds(text: str, path: str, report: document.Report) -> None:
+    try:
+        seconds = units.duration_s(text)
+    except ValueError as e:
+        report.add(path, str(e))
+    else:
+        if not 1 <= seconds <= EXPIRES_MAX_S:
+            report.add(path, "must be from 1s to 7d")
 
 
 def _check_policy(policy: Policy, path: str, report: document.Report) -> None:

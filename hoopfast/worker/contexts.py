@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from hoopfast.analysis.catalog import Catalog, Column
+from hoopfast.analysis.catalog import Catalog, hide
 from hoopfast.analysis.flow import Closure
 from hoopfast.errors import UpstreamFault
-from hoopfast.model import MASK_NULL, Identity, MaskedColumn, MaskSpec
+from hoopfast.model import Client, Identity, MaskSpec
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import sqlstate
 
@@ -48,8 +48,10 @@ class Contexts:
         self._live: dict[Key, Context] = {}
         self._next = 1
 
-    def obtain(self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None) -> Context:
-        """The context for these people, defined in the relay when it is new.
+    def obtain(
+        self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None, client: Client
+    ) -> Context:
+        """The context for these people at such clients, defined in the relay when it is new.
 
         Raises UpstreamFault 57P03 when columns are masked for them and there is no catalog to find them in.
         """
@@ -63,7 +65,7 @@ class Contexts:
         if not masks:
             catalog = None
         epoch = catalog.epoch if catalog is not None else 0
-        key = (connection, snapshot.identity_class(identity, connection), snapshot.version, epoch)
+        key = (connection, snapshot.identity_class(identity, connection, client), snapshot.version, epoch)
         found = self._live.get(key)
         if found is not None:
             return found
@@ -76,28 +78,17 @@ class Contexts:
     def _define(
         self, key: Key, snapshot: Snapshot, catalog: Catalog | None, specs: dict[tuple[str, str, str], MaskSpec]
     ) -> Context:
-        used: list[MaskSpec] = []
-        columns: list[MaskedColumn] = []
-        names: dict[tuple[int, int], str] = {}
-        for relation in catalog.relations if catalog is not None else ():
-            for column in relation.columns:
-                spec = _spec(column, specs)
-                if spec is None:
-                    continue
-                if spec not in used:
-                    used.append(spec)
-                columns.append(MaskedColumn(table_oid=relation.oid, attnum=column.attnum, mask=used.index(spec)))
-                names[relation.oid, column.attnum] = f"{relation.schema}.{relation.name}.{column.name}"
+        hidden = hide(catalog, specs)
         context = Context(
             number=self._next, connection=key[0], identity_class=key[1], snapshot=snapshot, catalog=catalog,
-            closure=Closure(catalog, columns) if catalog is not None else None,
-            masks={(column.table_oid, column.attnum): column.mask for column in columns}, names=names,
+            closure=Closure(catalog, hidden.columns) if catalog is not None else None,
+            masks={(column.table_oid, column.attnum): column.mask for column in hidden.columns}, names=hidden.names,
         )
         self._next += 1
         self._relay.define_context(
             context.number,
-            [(spec.kind, spec.keep, spec.constant, spec.key) for spec in used],
-            [(column.table_oid, column.attnum, column.mask) for column in columns],
+            [(spec.kind, spec.keep, spec.constant, spec.key) for spec in hidden.specs],
+            [(column.table_oid, column.attnum, column.mask) for column in hidden.columns],
         )
         return context
 
@@ -112,10 +103,3 @@ def _older(old: Key, new: Key) -> bool:
         return old[2] < new[2]
     # Epoch 0 is the context of people without masks: it has no catalog to grow old.
     return 0 < old[3] < new[3]
-
-
-def _spec(column: Column, specs: dict[tuple[str, str, str], MaskSpec]) -> MaskSpec | None:
-    found = [spec for name, spec in specs.items() if name in column.policy]
-    if not found:
-        return None
-    return MaskSpec(kind=MASK_NULL) if column.derived else found[0]

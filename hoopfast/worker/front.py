@@ -37,7 +37,9 @@ EVENT_ROUNDS_MAX: Final = 64
 
 
 class Contexts(Protocol):
-    def obtain(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any: ...
+    def obtain(
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+    ) -> Any: ...
 
 
 class VerdictDesk(Protocol):
@@ -94,6 +96,7 @@ class Front:
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
         self._emptied = asyncio.Event()
         relay.set_idle_timeout(plan.config.sessions.idle)
+        self._limits = plan.snapshot.limits             # whether any policy so far has had some
 
     def close(self) -> None:
         """Stop timers and tasks; sessions are the relay's to end."""
@@ -167,8 +170,10 @@ class Front:
                 raise _no_catalog("no answer in time") from None
         raise _no_catalog("the policy keeps changing")
 
-    def context_for(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any:
-        return self._contexts.obtain(identity, connection, snapshot, catalog)
+    def context_for(
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+    ) -> Any:
+        return self._contexts.obtain(identity, connection, snapshot, catalog, client)
 
     def adopt(self, session: Session, **legs: Any) -> None:
         """Hand both legs to the relay; raises BufferError when its queue is full (then nothing has happened)."""
@@ -237,6 +242,7 @@ class Front:
     def replan(self, plan: Plan) -> None:
         """A new configuration and policy are in force: live sessions follow, or end where they may not be any more."""
         self.plan = plan
+        self._limits = self._limits or plan.snapshot.limits
         self._relay.set_idle_timeout(plan.config.sessions.idle)
         # Catalogs describe the tables that the policy masks: another policy needs others.
         self._catalogs.clear()
@@ -281,7 +287,8 @@ class Front:
         return [s for s in self.sessions.values() if s.connection == connection and not s.ending]
 
     def _set_context(self, session: Session, snapshot: Snapshot, catalog: Any, *, masked: bool) -> None:
-        context = self._contexts.obtain(session.identity, session.connection, snapshot, catalog)
+        context = self._contexts.obtain(
+            session.identity, session.connection, snapshot, catalog, session.client)
         session.snapshot, session.context, session.masked = snapshot, context, masked
         try:
             self._relay.set_context(session.id, context.number)
@@ -419,6 +426,9 @@ class Front:
     def _on_tick(self) -> None:
         """Ends sessions whose time is over: after their transaction at first, then without mercy."""
         self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        if self._limits:
+            with contextlib.suppress(BufferError):      # the next tick is soon
+                self._relay.enforce_limits()
         now = self._clock()
         for session in list(self.sessions.values()):
             if now < session.ends_at:

@@ -47,7 +47,9 @@ class Desk(Protocol):
     async def authenticate(self, wanted: model.AuthWanted) -> model.AuthReply: ...
     async def catalog(self, connection: str) -> Any: ...
     async def cancel_key(self, pid: int, secret: bytes) -> None: ...
-    def context_for(self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any) -> Any: ...
+    def context_for(
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+    ) -> Any: ...
     def next_session(self) -> int: ...
     def issue_key(self, session: int, minor: int, pid: int) -> Key: ...
     def release_key(self, key: Key) -> None: ...
@@ -217,14 +219,16 @@ class Login:
                     sqlstate.CONNECTION_REJECTED, "columns are masked for you here, which the server's settings forbid",
                     detail=f"On the server, {why}.", hint="Tell the operators of the gateway.",
                 )
-            context = await self._context(identity, name, connection, masked)
+            client = model.Client(peer=self._peer, application=request.parameters.get("application_name", ""))
+            context = await self._context(identity, name, connection, client, masked=masked)
             self._hand_over(request, identity, login, context, masked, owned)
         finally:
             for fd in owned:
                 os.close(fd)
 
     async def _context(
-        self, identity: model.Identity, name: str, connection: configuration.Connection, masked: bool
+        self, identity: model.Identity, name: str, connection: configuration.Connection, client: model.Client, *,
+        masked: bool,
     ) -> Any:
         """The verdict context under the policy and catalog in force now: both may have changed since the login began.
 
@@ -236,7 +240,7 @@ class Login:
             if self._desk.draining or plan is None:
                 raise ClientFault(sqlstate.ADMIN_SHUTDOWN, self._desk.draining or "the gateway is shutting down")
             if plan is self._plan:
-                return self._desk.context_for(identity, name, plan.snapshot, catalog)
+                return self._desk.context_for(identity, name, plan.snapshot, catalog, client)
             self._plan = plan
             if self._admit(identity, name).upstream != connection.upstream or masked != bool(
                 plan.snapshot.masks_for(identity, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from hoopfast.model import SessionOpened
+from hoopfast.model import Client, SessionOpened
 from hoopfast.net.cancel import Key
 from hoopfast.net.upstream import Route
 from hoopfast.policy.snapshot import Snapshot
@@ -68,6 +68,10 @@ class Session:
     @property
     def id(self) -> int:
         return self.opened.session
+
+    @property
+    def client(self) -> Client:
+        return Client(peer=self.opened.peer, application=self.opened.application)
 
     @property
     def connection(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,17 @@ from hoopfast.analysis.settings import assigned
 from hoopfast.audit import typed
 from hoopfast.protocol import messages, sqlstate
 from hoopfast.protocol.settings import unreadable
-from hoopfast.worker.approvals import CANCELLED, DISCONNECTED, FAILED, ApprovalDesk, Outcome, duration
+from hoopfast.worker.approvals import DISCONNECTED, ApprovalDesk, Outcome
 from hoopfast.worker.contexts import Context
+from hoopfast.worker.refusals import (
+    denied_by,
+    not_approved,
+    refusal,
+    too_long,
+    unparsable,
+    warning,
+    without_position,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +102,11 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class VerdictDesk:
-    """`relay` is the core's Relay (or a fake of it)."""
+    """`relay` is the core's Relay (or a fake of it); `clock` gives unix seconds."""
 
-    def __init__(self, relay: Any, approvals: ApprovalDesk) -> None:
+    def __init__(self, relay: Any, approvals: ApprovalDesk, clock: Callable[[], float] = time.time) -> None:
         self._relay = relay
+        self._clock = clock
         self._approvals = approvals
         self._probes: dict[tuple[int, int], asyncio.Future[bytes]] = {}
         self._local: dict[int, set[str]] = {}
@@ -124,7 +135,7 @@ class VerdictDesk:
         except Denied as denied:
             self._deny(work, denied.frame, denied.reason, denied.rule, cache=denied.cache)
         except Unparsable as error:
-            self._deny(work, _unparsable(error), error.reason)
+            self._deny(work, unparsable(error), error.reason)
         except Exception:
             log.exception("a statement of session %x could not be judged", session.id)
             frame = messages.error_response(
@@ -182,24 +193,24 @@ class VerdictDesk:
                 continue
             if answer is not None and work.session.context is context:
                 return answer
-        raise Denied(_refusal("policy and catalog of this connection keep changing", "Try again."),
+        raise Denied(refusal("policy and catalog of this connection keep changing", "Try again."),
                      "contexts keep changing", cache=False)
 
     async def _judge_in(self, work: Work, context: Context, size: int) -> Pass | None:
         """The verdict in one context; None to judge again, because the context has changed."""
-        ruling = context.snapshot.decide(work.session.identity, work.session.connection, work.facts)
+        ruling = self._rule(work, context, work.facts)
         if ruling.action == "deny":
-            raise Denied(_denied_by(ruling), ruling.reason, ruling.rule)
+            raise Denied(denied_by(ruling), ruling.reason, ruling.rule, cache=not ruling.timed)
         judgement = Judgement(outcome=gate.CLEAN)
         if context.closure is not None and work.statements:
             local = frozenset(self._local.get(work.session.id, ()))
             if size > limits.ANALYSE_MAX_BYTES:
-                raise Denied(_refusal(
+                raise Denied(refusal(
                     f"statements longer than {limits.ANALYSE_MAX_BYTES} bytes cannot be analysed while columns are "
                     "hidden from you", "Use COPY FROM STDIN, or split the statement.", "54000"), "too long")
             judgement = await self._run(size, functools.partial(gate.judge, work.statements, context.closure, local))
         if judgement.outcome == gate.REFUSED:
-            raise Denied(_refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
+            raise Denied(refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
         if judgement.outcome == gate.UNKNOWN:
             await self._unknown(work, context, judgement)
             return None
@@ -213,19 +224,34 @@ class VerdictDesk:
                 work.approved = None
             if work.approved is None:
                 work.approved, work.ruling = await self._hold(work, context, ruling), ruling
+                self._still_in_time(work, context, ruling)
         self._remember(work, judgement)
+        if work.kind == "P" and _each_time(ruling):
+            # Parse is no run: the relay asks again for each Bind, which is when people are warned and time counts.
+            return msgspec.structs.replace(answer, action=model.ACTION_ASK)
         return answer
+
+    def _rule(self, work: Work, context: Context, facts: tuple[model.StatementFacts, ...]) -> model.Ruling:
+        session = work.session
+        return context.snapshot.decide(session.identity, session.connection, facts, session.client, self._clock())
+
+    def _still_in_time(self, work: Work, context: Context, ruling: model.Ruling) -> None:
+        """An approval may come when a rule no longer lets the statement run."""
+        later = self._rule(work, context, work.facts) if ruling.timed else ruling
+        if later.action == "deny":
+            raise LastWord(denied_by(later), later.reason, later.rule, cache=False)
 
     def _function_call(self, work: Work) -> Pass:
         context: Context = work.session.context
-        ruling = context.snapshot.decide(work.session.identity, work.session.connection, function_call_facts())
-        if ruling.action != "allow":
+        ruling = self._rule(work, context, function_call_facts())
+        if ruling.action in ("deny", "approve"):
             # Its message has no text that an approver could read.
-            raise Denied(_denied_by(ruling), ruling.reason or "function calls cannot be approved", ruling.rule)
+            raise Denied(denied_by(ruling), ruling.reason or "function calls cannot be approved", ruling.rule,
+                         cache=not ruling.timed)
         if context.closure is not None:
-            raise Denied(_refusal("function calls without SQL are not allowed while columns are hidden from you",
+            raise Denied(refusal("function calls without SQL are not allowed while columns are hidden from you",
                                   "Call the function with SELECT."), "function call", "masking")
-        return Pass(model.ACTION_ALLOW, model.FLAG_CATALOG, 0, b"", (), True, ruling)
+        return Pass(model.ACTION_ALLOW, model.FLAG_CATALOG, 0, b"", (), not _each_time(ruling), ruling)
 
     async def _run(self, size: int, call: Callable[[], Answer]) -> Answer:
         """Short texts at once, long ones in a thread: the event loop is shared by all logins."""
@@ -269,7 +295,7 @@ class VerdictDesk:
             else:
                 zero_origin = max(zero_origin, one.zero_origin or 0)
         local = any(one.used_local for one in judgement.statements)
-        cache = not local and (ruling.action != "approve" or work.kind == "P")
+        cache = not local and (work.kind == "P" or not _each_time(ruling))
         return Pass(model.ACTION_ALLOW, flags, zero_origin, plan, tuple(masked), cache, ruling)
 
     async def _probe(self, work: Work, one: StatementJudgement) -> list[messages.Field]:
@@ -278,7 +304,7 @@ class VerdictDesk:
         fields: list[messages.Field] = []
         for kind, body in messages.iter_frames(await self._ask(work, (work.text if own else one.probe).encode())):
             if kind == b"E":
-                frame = messages.frame(b"E", body) if own else _without_position(body)
+                frame = messages.frame(b"E", body) if own else without_position(body)
                 raise Denied(frame, "the server refused it", cache=False)
             if kind == b"T":
                 fields = messages.parse_row_description(body)
@@ -317,7 +343,7 @@ class VerdictDesk:
                 if work.session.context is not context:
                     return
                 await asyncio.sleep(CATALOG_STEP_S)
-            raise Denied(_refusal(
+            raise Denied(refusal(
                 f'hoopfast does not know relation "{names[0]}" yet, so it cannot tell whether it shows hidden columns',
                 "If it was created in a transaction that is still open, commit first; otherwise try again in a moment.",
             ), "unknown relation", "masking", cache=False)
@@ -335,21 +361,26 @@ class VerdictDesk:
         if outcome.how == DISCONNECTED:
             raise Gone
         if outcome.how != "approved":
-            raise LastWord(_not_approved(outcome, ruling), outcome.how, ruling.rule, cache=False)
+            raise LastWord(not_approved(outcome, ruling), outcome.how, ruling.rule, cache=False)
         return outcome
 
     # ------------------------------------------------------------ answering
 
     def _release(self, work: Work, answer: Pass) -> None:
         # What was approved is found by `audit search --verdict approve`, however it came.
-        verdict = "approve" if answer.action == model.ACTION_ASK or work.approved is not None else "allow"
+        verdict = "approve" if work.approved is not None else answer.ruling.action
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
         cache = answer.cache and work.approved is None
+        ruling = answer.ruling
+        limit_s = ruling.limit_s if answer.action == model.ACTION_ALLOW else 0.0
+        for warned in ruling.warnings if answer.action == model.ACTION_ALLOW else ():
+            self._relay.notice(work.session.id, warning(warned), held=False)
         self._relay.decide(
             work.session.id, work.serial, answer.action, answer.flags,
-            label=_label(work, verdict, answer.ruling.rule, answer.masks, answer.ruling.reason, **extra),
-            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache,
-            free_constants=_free_constants(work) if cache and verdict == "allow" else b"",
+            label=_label(work, verdict, ruling.rule, answer.masks, ruling.reason, **extra),
+            zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache, limit_s=limit_s,
+            error=too_long(ruling) if limit_s else b"",
+            free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW else b"",
         )
         if work.approved is not None:
             self._approvals.used(work.approved)
@@ -376,7 +407,7 @@ def _check_reading(statements: tuple[Statement, ...]) -> None:
             continue
         name, value = assigned(statement.node)
         if hint := unreadable(name, value):
-            raise Denied(_refusal(f'"{name}" cannot be "{value}" in a session through the gateway', hint,
+            raise Denied(refusal(f'"{name}" cannot be "{value}" in a session through the gateway', hint,
                                   sqlstate.FEATURE_NOT_SUPPORTED),
                          "setting")
 
@@ -414,7 +445,7 @@ def _check_origins(fields: list[messages.Field], one: StatementJudgement, contex
     for field in fields:
         row = field.table_oid and not field.attnum
         if row or (closure is not None and field.table_oid in closure.view_oids):
-            raise Denied(_refusal(f'column "{field.name}" may hold hidden values', "Name plain columns of tables."),
+            raise Denied(refusal(f'column "{field.name}" may hold hidden values', "Name plain columns of tables."),
                          "origin", "masking")
     for position in one.positions:
         by = fields[position - 1 : position] if position > 0 else []
@@ -422,7 +453,7 @@ def _check_origins(fields: list[messages.Field], one: StatementJudgement, contex
             raise Denied(_refusal(f"sorting or grouping by position {position} would use a hidden column",
                                   "Name the column to sort or group by."), "position", "masking")
     if one.zero_origin is not None and zero > one.zero_origin:
-        raise Denied(_refusal("the server computes output columns that the analysis took for plain ones",
+        raise Denied(refusal("the server computes output columns that the analysis took for plain ones",
                               "Write column references with the table's name."), "origin", "masking")
     return zero
 
@@ -437,7 +468,7 @@ def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: C
             delimiter=how.delimiter, quote=how.quote, escape=how.escape, null=how.null, columns=columns,
             header=how.header)
     except ValueError as error:
-        raise Denied(_refusal(f"this COPY cannot be masked: {error}", "Use the format's usual options."),
+        raise Denied(refusal(f"this COPY cannot be masked: {error}", "Use the format's usual options."),
                      "copy options", "masking") from None
 
 
@@ -449,36 +480,6 @@ def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: 
                          "columns": list(columns), "masks": list(masks), "reason": reason, **extra})
 
 
-# ---------------------------------------------------------------- what people read
-
-def _refusal(message: str, hint: str = "", code: str = sqlstate.INSUFFICIENT_PRIVILEGE) -> bytes:
-    return messages.error_response("ERROR", code, message, hint=hint)
-
-
-def _denied_by(ruling: model.Ruling) -> bytes:
-    because = f": {ruling.reason}" if ruling.reason else ""
-    return _refusal(f'rule "{ruling.rule}" of the gateway does not allow this{because}',
-                    "Ask whoever keeps the gateway's policy if you need it.")
-
-
-def _not_approved(outcome: Outcome, ruling: model.Ruling) -> bytes:
-    if outcome.how == CANCELLED:
-        return _refusal("canceling statement due to user request", code=sqlstate.QUERY_CANCELED)
-    if outcome.how == FAILED:
-        return _refusal(f"this statement needs approval, but {outcome.reason}", "Try again.")
-    if outcome.how == "rejected":
-        because = f": {outcome.reason}" if outcome.reason else " and gave no reason"
-        return _refusal(f"{outcome.reviewer or 'a reviewer'} rejected this statement{because}",
-                        f'Rule "{ruling.rule}" asks for approval. Talk to the reviewer before you send it again.')
-    return _refusal(f"nobody approved this statement within {duration(ruling.expires_s)}",
-                    f"Send it again when one of {', '.join(ruling.approver_groups) or 'the approvers'} is there.")
-
-
-def _unparsable(error: Unparsable) -> bytes:
-    return messages.error_response("ERROR", error.sqlstate, error.reason, hint=error.hint, position=error.position)
-
-
-def _without_position(body: bytes) -> bytes:
-    fields = messages.parse_fields(body)
-    return messages.error_response("ERROR", fields.get("C", sqlstate.INTERNAL_ERROR), fields.get("M", ""),
-                                   detail=fields.get("D", ""), hint=fields.get("H", ""))
+def _each_time(ruling: model.Ruling) -> bool:
+    """Whether each run needs a judgement of its own, so that no verdict may be remembered."""
+    return ruling.action == "approve" or bool(ruling.warnings) or ruling.timed

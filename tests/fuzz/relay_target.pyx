@@ -187,8 +187,9 @@ cdef void decided(Session* s, const uint8_t* p, size_t n) noexcept nogil:
     d.flags = p[1] if n > 1 else 0
     d.zero_origin = p[2] & 3 if n > 2 else 0
     d.cache = n > 3 and p[3] & 1
+    d.limit_ns = n > 3 and p[3] & 2
     buffer_put(&m.x, "{}", 2)
-    if d.action == ACTION_DENY:
+    if d.action == ACTION_DENY or d.limit_ns:
         buffer_put(&m.y, REFUSAL, 39)
     if n > 4:
         buffer_put(&m.z, p + 4, n - 4)

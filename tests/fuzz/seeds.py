@@ -59,7 +59,7 @@ def relay() -> list[bytes]:
         PLAIN + op(CLIENT, wire.query("select 1")[:7]) + op(CLIENT, wire.query("select 1")[7:]) + asked,
         PLAIN + client(EXTENDED) + asked + server(PARSED + BOUND + NO_DATA + complete("DELETE 1") + READY),
         PLAIN + client(EXTENDED) + op(DECIDE, DENY) + server(denied),
-        PLAIN + client(EXTENDED) + op(DECIDE, ASK) + op(DECIDE, ALLOW) + op(NOTICE) + server(PARSED + BOUND),
+        PLAIN + client(EXTENDED) + op(DECIDE, ASK) + op(DECIDE, ALLOW) + op(NOTICE, b"\1") + server(PARSED + BOUND),
         PLAIN + client(EXTENDED) + op(PROBE) + server(PARSED + b"t\0\0\0\6\0\0" + NO_DATA + CLOSED + READY) + asked,
         PLAIN + query + op(PROBE) + server(error("42P01", "no such table") + READY) + op(DECIDE, DENY) + server(denied),
         PLAIN + query + asked + op(CLIENT_TAKES, b"\1") + server(rows) + op(TIME, b"\x7f") + op(CLIENT_TAKES, b"\0"),

@@ -98,5 +98,7 @@ def test_examples_load(tmp_path: Path) -> None:
             elif example.startswith(("access:", "# policy.yaml")):
                 assert parse_policy(example, document.name).access
                 policies += 1
+            elif example.startswith("rules:"):
+                assert parse_policy(example, document.name).rules
     assert configurations >= 2
     assert policies >= 2

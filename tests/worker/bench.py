@@ -94,7 +94,9 @@ class FakeContexts:
         self.made: list[FakeContext] = []
         self.broken = False
 
-    def obtain(self, identity: model.Identity, connection: str, snapshot: Any, catalog: Any) -> FakeContext:
+    def obtain(
+        self, identity: model.Identity, connection: str, snapshot: Any, catalog: Any, client: model.Client
+    ) -> FakeContext:
         if self.broken:
             raise RuntimeError("a bug")
         self.made.append(FakeContext(len(self.made) + 1, snapshot.version, catalog is not None))

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from hoopfast.analysis.catalog import Catalog, Column, Relation
-from hoopfast.model import MASK_REDACT, Identity, MaskSpec, Ruling, StatementFacts
+from hoopfast.model import MASK_REDACT, Client, Identity, MaskSpec, Ruling, StatementFacts
 from hoopfast.policy.snapshot import ColumnMask
 from hoopfast.protocol.messages import frame, parse_fields
 from hoopfast.worker.approvals import ApprovalDesk
@@ -19,6 +19,7 @@ from hoopfast.worker.contexts import Contexts
 from hoopfast.worker.verdicts import VerdictDesk
 
 ANN = Identity(user="ann@example.com", subject="1", issuer="test")
+HERE = Client(peer="192.0.2.1:5", application="psql")
 CUSTOMERS, NEW = 100, 300
 SSN = ("public", "customers", "ssn")
 
@@ -45,13 +46,15 @@ class Policy:
             "function_call": Ruling(action="allow"),
         }
 
-    def identity_class(self, identity: Identity, connection: str) -> str:
+    def identity_class(self, identity: Identity, connection: str, client: Client) -> str:
         return "1"
 
     def masks_for(self, identity: Identity, connection: str) -> tuple[ColumnMask, ...]:
         return (ColumnMask("public", "customers", "ssn", MaskSpec(kind=MASK_REDACT)),) if self.masked else ()
 
-    def decide(self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...]) -> Ruling:
+    def decide(
+        self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...], client: Client, now: float
+    ) -> Ruling:
         for statement in facts:
             for kind in statement.kinds:
                 if kind in self.rules:
@@ -81,11 +84,11 @@ class FakeRelay:
 
     def decide(self, session: int, serial: int, action: int, flags: int, *, label: bytes, error: bytes = b"",
                zero_origin: int = 0, copy_plan: bytes = b"", cache: bool = True,
-               free_constants: bytes = b"") -> None:
+               free_constants: bytes = b"", limit_s: float = 0.0) -> None:
         self.decisions.append({
             "session": session, "serial": serial, "action": action, "flags": flags, "label": orjson.loads(label),
             "error": parse_fields(error[5:]) if error else {}, "zero": zero_origin, "plan": copy_plan, "cache": cache,
-            "free": array("I", free_constants).tolist()})
+            "free": array("I", free_constants).tolist(), "limit": limit_s})
 
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None:
         self.probes.append((sql.decode(), types))
@@ -94,8 +97,8 @@ class FakeRelay:
             assert self.desk is not None
             asyncio.get_running_loop().call_soon(self.desk.probe_answered, self.session, serial, answer)
 
-    def notice(self, session: int, body: bytes) -> None:
-        self.notices.append(parse_fields(body[5:]))
+    def notice(self, session: int, body: bytes, *, held: bool = True) -> None:
+        self.notices.append(parse_fields(body[5:]) | {"held": str(held)})
 
     def note(self, session: int, payload: bytes) -> None:
         self.notes.append(orjson.loads(payload))
@@ -115,13 +118,14 @@ class Bench:
         self.relay = FakeRelay()
         self.sent: list[Any] = []
         self.approvals = ApprovalDesk(self.sent.append)
-        self.desk = self.relay.desk = VerdictDesk(self.relay, self.approvals)
+        self.now = 0.0
+        self.desk = self.relay.desk = VerdictDesk(self.relay, self.approvals, lambda: self.now)
         self.contexts = Contexts(self.relay)
         self.policy = policy or Policy()
         self.session = self.relay.session = SimpleNamespace(
-            id=7, identity=ANN, connection="shop",
+            id=7, identity=ANN, connection="shop", client=HERE,
             opened=SimpleNamespace(peer="192.0.2.1:5", application="psql", role="app"),
-            context=self.contexts.obtain(ANN, "shop", self.policy, known or catalog()))
+            context=self.contexts.obtain(ANN, "shop", self.policy, known or catalog(), HERE))
 
     async def ask(
         self, sql: str | bytes, kind: str = "Q", bind: bytes = b"", types: bytes = b"", serial: int = 1

@@ -22,7 +22,7 @@ from hoopfast.model import (
 )
 from hoopfast.worker.approvals import duration
 from tests.support.waiting import until
-from tests.worker.desk import ANN, Bench, Policy, catalog
+from tests.worker.desk import ANN, HERE, Bench, Policy, catalog
 
 SQL = "DELETE FROM orders WHERE id = 1"
 
@@ -152,7 +152,7 @@ def test_broken_bind_is_refused() -> None:
 def test_policy_that_turned_strict_while_it_waited() -> None:
     async def change(bench: Bench) -> None:
         strict: Any = Policy(2, rules={"delete": Ruling(action="deny", rule="frozen", reason="audit")})
-        bench.session.context = bench.contexts.obtain(ANN, "shop", strict, catalog())
+        bench.session.context = bench.contexts.obtain(ANN, "shop", strict, catalog(), HERE)
         bench.approvals.on_message(Decision(approval="apr_1", outcome="approved", reviewer="bob"))
     bench = held(change)
     assert bench.relay.decisions[-1]["action"] == ACTION_DENY

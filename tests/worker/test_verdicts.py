@@ -12,7 +12,7 @@ from hoopfast.errors import UpstreamFault
 from hoopfast.model import ACTION_ALLOW, ACTION_ASK, ACTION_DENY
 from hoopfast.protocol.messages import error_response, frame
 from hoopfast.worker.contexts import Contexts
-from tests.worker.desk import ANN, CUSTOMERS, NEW, Bench, FakeRelay, Policy, catalog, described
+from tests.worker.desk import ANN, CUSTOMERS, HERE, NEW, Bench, FakeRelay, Policy, catalog, described
 
 
 def decide(bench: Bench, sql: str | bytes, kind: str = "Q", **more: Any) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def test_unknown_relation_waits_for_the_catalog() -> None:
             if bench.sent:
                 break
         assert bench.sent == [model.CatalogWanted(connection="shop", changed=True)]
-        bench.session.context = bench.contexts.obtain(ANN, "shop", bench.policy, catalog(2, "fresh"))  # type: ignore[arg-type]
+        bench.session.context = bench.contexts.obtain(ANN, "shop", bench.policy, catalog(2, "fresh"), HERE)  # type: ignore[arg-type]
         return await task
 
     assert asyncio.run(run())["action"] == ACTION_ALLOW
@@ -218,7 +218,7 @@ def test_verdict_is_made_again_when_the_context_changes_under_it() -> None:
         while not bench.relay.probes:
             await asyncio.sleep(0)
         strict = Policy(2, rules={"select": model.Ruling(action="deny", rule="closed", reason="holiday")})
-        bench.session.context = bench.contexts.obtain(ANN, "shop", strict, catalog())  # type: ignore[arg-type]
+        bench.session.context = bench.contexts.obtain(ANN, "shop", strict, catalog(), HERE)  # type: ignore[arg-type]
         bench.desk.probe_answered(bench.session, 1, described(("name", CUSTOMERS, 2)))
         return await task
 
@@ -237,7 +237,7 @@ def test_the_last_word_holds_whatever_changed_while_it_waited(outcome: str, stat
             await asyncio.sleep(0)
         bench.approvals.on_message(model.ApprovalOpened(request=1, approval="apr_1"))
         await asyncio.sleep(0)
-        bench.session.context = bench.contexts.obtain(ANN, "shop", Policy(2), catalog(2))  # type: ignore[arg-type]
+        bench.session.context = bench.contexts.obtain(ANN, "shop", Policy(2), catalog(2), HERE)  # type: ignore[arg-type]
         bench.approvals.on_message(
             model.Decision(approval="apr_1", outcome=outcome, reviewer="max@example.com", reason="not today"))
         return bench, await asyncio.wait_for(task, 5)
@@ -280,22 +280,22 @@ def test_contexts_are_interned_and_replaced() -> None:
     relay = FakeRelay()
     contexts = Contexts(relay)
     policy: Any = Policy()
-    first = contexts.obtain(ANN, "shop", policy, catalog(1))
-    assert contexts.obtain(ANN, "shop", policy, catalog(1)) is first
+    first = contexts.obtain(ANN, "shop", policy, catalog(1), HERE)
+    assert contexts.obtain(ANN, "shop", policy, catalog(1), HERE) is first
     assert relay.contexts[first.number][1] == [(CUSTOMERS, 3, 0)]
-    second = contexts.obtain(ANN, "shop", policy, catalog(2))
+    second = contexts.obtain(ANN, "shop", policy, catalog(2), HERE)
     assert relay.dropped == [first.number] and second.number != first.number
     newer: Any = Policy(2)
-    contexts.obtain(ANN, "shop", newer, catalog(2))
+    contexts.obtain(ANN, "shop", newer, catalog(2), HERE)
     assert relay.dropped == [first.number, second.number]
-    contexts.obtain(ANN, "other", policy, catalog(1))
+    contexts.obtain(ANN, "other", policy, catalog(1), HERE)
     assert len(relay.dropped) == 2
 
 
 def test_no_login_with_masks_and_without_a_catalog() -> None:
     policy: Any = Policy()
     with pytest.raises(UpstreamFault) as caught:
-        Contexts(FakeRelay()).obtain(ANN, "shop", policy, None)
+        Contexts(FakeRelay()).obtain(ANN, "shop", policy, None, HERE)
     assert caught.value.sqlstate == "57P03" and caught.value.hint
 
 
