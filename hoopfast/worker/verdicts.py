@@ -450,7 +450,7 @@ def _check_origins(fields: list[messages.Field], one: StatementJudgement, contex
     for position in one.positions:
         by = fields[position - 1 : position] if position > 0 else []
         if not by or (by[0].table_oid, by[0].attnum) in context.names:
-            raise Denied(_refusal(f"sorting or grouping by position {position} would use a hidden column",
+            raise Denied(refusal(f"sorting or grouping by position {position} would use a hidden column",
                                   "Name the column to sort or group by."), "position", "masking")
     if one.zero_origin is not None and zero > one.zero_origin:
         raise Denied(refusal("the server computes output columns that the analysis took for plain ones",
