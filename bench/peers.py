@@ -23,7 +23,7 @@ from bench.servers import Arena, Peer
 from tests.support.postgres import binaries
 
 SECTIONS = ("simple", "extended", "prepared", "latency", "bulk", "bulk-masked", "connects")
-PEERS = ("direct", "pgbouncer", "haproxy", "hoopfast", "pgbouncer-tls", "hoopfast-tls")
+PEERS = ("direct", "pgbouncer", "haproxy", "hoopfast", "hoopfast-epoll", "pgbouncer-tls", "hoopfast-tls")
 RESULTS = Path(__file__).parent / "results"
 Rounds = dict[str, dict[str, list[Result]]]
 

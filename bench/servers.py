@@ -148,7 +148,8 @@ class Arena:
         makers = {
             "direct": self._direct, "pgbouncer": lambda: self._pgbouncer(tls=False),
             "pgbouncer-tls": lambda: self._pgbouncer(tls=True), "haproxy": self._haproxy,
-            "hoopfast": lambda: self._hoopfast(tls=False), "hoopfast-tls": lambda: self._hoopfast(tls=True),
+            "hoopfast": lambda: self._hoopfast("hoopfast"), "hoopfast-tls": lambda: self._hoopfast("hoopfast-tls"),
+            "hoopfast-epoll": lambda: self._hoopfast("hoopfast-epoll"),
         }
         for name in self._names:
             peer = makers[name]()
@@ -232,18 +233,20 @@ class Arena:
         pid = self._run("haproxy", port, [program, "-db", "-f", directory / "haproxy.cfg"])
         return Peer("haproxy", port, "app", PASSWORD, False, _family(pid), _family(pid))
 
-    def _hoopfast(self, *, tls: bool) -> Peer:
+    def _hoopfast(self, name: str) -> Peer:
+        """`relay: auto` is io_uring where the kernel allows it; `hoopfast-epoll` is there to compare."""
+        tls = name.endswith("-tls")
         issuer = self._stack.enter_context(TestIssuer())
         listen: dict[str, Any] = {"workers": self._workers, "max_sessions": 20_000}
         if tls:
             listen["tls"] = {"cert": str(self.certificates.cert), "key": str(self.certificates.key)}
         gateway = Gateway(
             issuer, {DATABASE: upstream_of(self.postgres, DATABASE), **self._connections}, policy=self._policy,
-            config={"listen": listen},
+            config={"listen": listen, "relay": "epoll" if name.endswith("-epoll") else "auto"},
         )
         self._stack.enter_context(gateway)
         self.gateways.append(gateway)
         token = gateway.token("alice", exp=int(time.time()) + 4 * 3600)
         everyone = [p.pid for p in gateway.processes()]
         workers = [p.pid for p in gateway.workers()]
-        return Peer("hoopfast-tls" if tls else "hoopfast", gateway.port, "alice", token, tls, everyone, workers)
+        return Peer(name, gateway.port, "alice", token, tls, everyone, workers)
