@@ -5,8 +5,8 @@ Results go to bench/results/ as JSON and PNG.
 
 active    transactions by 1 to 64 clients at once
 idle      16 clients at work beside 0 to 10,000 sessions that do nothing, with a server that only looks like PostgreSQL
-width     rows of 16 bytes to 64 KiB, the same number of bytes in all
-masked    rows of six columns of which 0 to 6 are masked
+width     rows of 16 bytes to 64 KiB
+masked    rows of six columns of which the first 0 to 6 are masked: redact, email, partial, hash, null, partial
 workers   hoopfast with one worker and with two
 """
 
@@ -102,15 +102,15 @@ def idle(bench: Bench, series: Series) -> None:
     """The idle ones log in through the same gateway and stay while pgbench runs."""
     peer = bench.peer("hoopfast")
     workers = [psutil.Process(pid) for pid in peer.data_path]
-    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500) // 2
+    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1000) // 2
     hello = wire.startup(user=peer.user, database="light") + wire.frame("p", peer.password.encode() + b"\0")
 
     async def run() -> None:
         writers: list[asyncio.StreamWriter] = []
         held = _own_memory(workers)
-        for count in (count for count in IDLE if count <= room):
+        for count in sorted({min(count, room) for count in IDLE}):
             while len(writers) < count:
-                batch = min(50, count - len(writers))
+                batch = min(20, count - len(writers))
                 writers += await asyncio.gather(*(_log_in(peer.port, hello) for _ in range(batch)))
             await asyncio.sleep(1)
             if count >= 1_000:
@@ -118,7 +118,7 @@ def idle(bench: Bench, series: Series) -> None:
             series.add("hoopfast", count, (await asyncio.to_thread(bench.window, peer, 16)).cpu_data_us)
         for writer in writers:
             writer.transport.abort()
-        await asyncio.sleep(0)
+        await asyncio.sleep(1)
 
     asyncio.run(run())
 
@@ -150,7 +150,7 @@ def width(bench: Bench, series: Series) -> None:
     for size in WIDTHS:
         for peer in bench.beside("pgbouncer", "haproxy", "hoopfast"):
             result = bulk(peer, f"width_{size}", _rows(size))
-            series.add(peer.name, size, result.cpu_data_us * _rows(size) / (WIDTH_BYTES / 1024))
+            series.add(peer.name, size, result.cpu_data_us / size * 1024)
 
 
 def _rows(size: int) -> int:

@@ -57,7 +57,7 @@ class Dispatch:
         clock: Callable[[], float],
         doorway: Doorway | None = None,
     ) -> None:
-        self._doorway = doorway or Doorway()
+        self._doorway = doorway if doorway is not None else Doorway()      # an empty one is false
         self.auth_failures: Counter[str] = Counter()
         self._gate = gate
         self._approvals = approvals

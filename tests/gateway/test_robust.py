@@ -244,6 +244,25 @@ def test_a_thousand_logins_at_once(gateway: Gateway) -> None:
     works(gateway)
 
 
+def test_logins_without_end(issuer: TestIssuer, light: LightServer) -> None:
+    """One address may have half of the places with clients that are not logged in. Those that are do not count, nor do
+    those that have gone."""
+    config = {"listen": {"max_sessions": 200, "workers": 1}}
+    with Gateway(issuer, {"light": light.connection()}, config=config) as gateway:
+        hello = login_message(gateway, gateway.token())
+
+        async def run() -> None:
+            sessions = [await log_in(gateway, hello) for _ in range(150)]
+            for _, writer in sessions:
+                writer.transport.abort()
+            await asyncio.to_thread(wait_until, lambda: held(gateway)["sessions_open"] == 0, "all are closed")
+            for _ in range(150):
+                _, writer = await log_in(gateway, hello)
+                writer.transport.abort()
+
+        asyncio.run(run())
+
+
 @pytest.fixture
 def fresh(issuer: TestIssuer, light: LightServer) -> Iterator[Gateway]:
     """A gateway that nobody has used: memory that earlier sessions left behind would make later ones look cheap."""
