@@ -78,6 +78,8 @@ class Console:
             Route("/style.css", _static("style.css", "text/css")),
             Route("/console.js", _static("console.js", "text/javascript")),
             Route("/icon.svg", _static("icon.svg", "image/svg+xml")),
+            # Browsers ask for it by themselves where an answer is no page: a redirect, a page that was left early.
+            Route("/favicon.ico", _static("icon.svg", "image/svg+xml")),
         ]
 
     def principal(self, request: Request) -> Principal | None:

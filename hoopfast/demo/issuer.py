@@ -92,6 +92,8 @@ class DevelopmentIssuer:
                 Route(f"{path}/jwks", self._jwks),
                 Route(f"{path}/authorize", self._authorize, methods=["GET", "POST"]),
                 Route(f"{path}/token", self._token, methods=["POST"]),
+                # Asked for by browsers themselves; "nothing" is an answer, 404 a complaint in their consoles.
+                Route("/favicon.ico", self._nothing),
             ],
             # A web page whose name was pointed at 127.0.0.1 arrives with its own Host.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[str(parts.hostname)])],
@@ -132,6 +134,9 @@ class DevelopmentIssuer:
             "claims_supported": ["sub", "email", "email_verified", "name", "groups"],
             "authorization_response_iss_parameter_supported": True,
         })
+
+    async def _nothing(self, _: Request) -> Response:
+        return Response(status_code=204)
 
     async def _jwks(self, _request: Request) -> Response:
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key()))

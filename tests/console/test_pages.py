@@ -188,6 +188,15 @@ def test_everything_is_escaped(path: str) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("path", ["/icon.svg", "/favicon.ico"])
+def test_the_icon_where_browsers_look_for_it(path: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        icon = await bench.http.get(path)
+        assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/svg+xml")
+
+    run(scenario)
+
+
 def test_nothing_hides_in_a_statement() -> None:
     """What reads as a harmless statement may be another one: bidirectional and invisible characters get a name."""
     async def scenario(bench: Bench) -> None:

@@ -90,6 +90,13 @@ def test_minted_tokens_pass_the_gate(issuer: RunningIssuer, person: Any) -> None
     assert (found.user, found.groups, found.issuer) == (f"{person.login}@example.com", person.groups, "demo")
 
 
+def test_a_browser_that_asks_for_an_icon_has_nothing_to_complain_of(
+    issuer: RunningIssuer, browser: httpx.Client
+) -> None:
+    address = urlsplit(issuer.url)
+    assert browser.get(f"{address.scheme}://{address.netloc}/favicon.ico").status_code == 204
+
+
 def test_code_flow(issuer: RunningIssuer, browser: httpx.Client) -> None:
     page = browser.get(f"{issuer.url}/authorize", params=ASKED)
     assert all(person.name in page.text for person in PEOPLE)
