@@ -83,8 +83,14 @@ def smuggled(request: str) -> ClientFault:
     )
 
 
+# Of a Terminate message, which drivers send when they are closed before they have sent anything else.
+_TERMINATE_HEAD = b"X\x00\x00\x00"
+
+
 def packet_length(head: bytes) -> int:
     """Bytes that follow the 4 bytes of length in `head`. Checked before anything is allocated for them."""
+    if head == _TERMINATE_HEAD:
+        raise Unanswered("the client took its leave instead of logging in")
     (length,) = struct.unpack("!I", head)
     if not 8 <= length <= limits.STARTUP_PACKET_MAX_BYTES:
         raise ClientFault(

@@ -55,6 +55,12 @@ def test_lengths_that_cannot_be(length: int) -> None:
     assert caught.value.sqlstate == "08P01"
 
 
+def test_leaving_instead_of_logging_in_is_not_answered() -> None:
+    """node-postgres, closed before it was connected, sends its Terminate first; PostgreSQL says nothing to it."""
+    with pytest.raises(startup.Unanswered):
+        startup.packet_length(messages.TERMINATE[:4])
+
+
 def test_lengths_that_can_be() -> None:
     assert startup.packet_length(struct.pack("!I", 8)) == 4
     assert startup.packet_length(struct.pack("!I", limits.STARTUP_PACKET_MAX_BYTES)) == 9996
