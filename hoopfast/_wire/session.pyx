@@ -474,13 +474,17 @@ cdef ssize_t leg_recv(Leg* leg, uint8_t* to, size_t room) noexcept nogil:
                 return 0
             return -1
     # By records as well as by bytes: what is left after that makes the session ready again.
+    hf_tls_turn(leg.ssl, not leg.hung)
     while <size_t>total < room and records < TLS_RECORDS_MAX:
         records += 1
-        ERR_clear_error()
+        hf_tls_no_errors()
         hf_tls_allow(leg.ssl, TLS_BUDGET)
         r = SSL_read(leg.ssl, to + total, <int>(room - total if room - total < 1 << 30 else 1 << 30))
         if r > 0:
             total += r
+            if hf_tls_is_dry(leg.ssl):
+                leg.readable = False
+                return total
             continue
         e = SSL_get_error(leg.ssl, r)
         if e == SSL_ERROR_WANT_READ:
@@ -509,7 +513,7 @@ cdef ssize_t leg_send(Leg* leg, const uint8_t* p, size_t n) noexcept nogil:
             if errno == EINTR:
                 continue
             return 0 if errno == EAGAIN else -1
-    ERR_clear_error()
+    hf_tls_no_errors()
     r = SSL_write(leg.ssl, p, <int>(n if n < 1 << 30 else 1 << 30))
     if r > 0:
         return r

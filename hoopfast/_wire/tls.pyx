@@ -70,6 +70,9 @@ cdef extern from "tls_io.h" nogil:
     int hf_tls_attach(SSL* s, int fd)
     void hf_tls_allow(SSL* s, long budget)
     bint hf_tls_was_empty(SSL* s)
+    void hf_tls_turn(SSL* s, bint short_is_empty)
+    bint hf_tls_is_dry(SSL* s)
+    void hf_tls_no_errors()
     bint hf_tls_was_cut(SSL* s)
 
 

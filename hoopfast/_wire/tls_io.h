@@ -2,12 +2,16 @@
  *
  * SSL_read goes on by itself over records that hold no data (KeyUpdate, and whatever a later TLS brings) for as long as
  * they come, so one peer could keep the thread for ever. Here the descriptor looks empty once the budget is spent;
- * `empty` says whether it really is. The SSL object owns all of it. */
+ * `empty` says whether it really is. The SSL object owns all of it.
+ *
+ * Who is told of new bytes by an edge may take a short read for an empty descriptor (`short_is_empty`): that saves the
+ * call that would only be told so. */
 #ifndef HF_TLS_IO_H
 #define HF_TLS_IO_H
 
 #include <errno.h>
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -17,6 +21,8 @@ typedef struct {
     long budget;
     int empty;
     int ended;
+    int short_is_empty;
+    int dry;                /* a short read since the last hf_tls_turn */
 } HfTlsIo;
 
 static int hf_tls_read(BIO *bio, char *to, int room) {
@@ -27,9 +33,15 @@ static int hf_tls_read(BIO *bio, char *to, int room) {
         BIO_set_retry_read(bio);
         return -1;
     }
+    if (io->dry) {
+        io->empty = 1;
+        BIO_set_retry_read(bio);
+        return -1;
+    }
     do n = recv(io->fd, to, room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n > 0) io->budget -= n;
+    if (n > 0 && n < room) io->dry = io->short_is_empty;
     if (n == 0) io->ended = 1;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
         io->empty = 1;
@@ -97,6 +109,20 @@ static inline void hf_tls_allow(SSL *ssl, long budget) {
     io->budget = budget;
     io->empty = 0;
 }
+/* Before the reads of one turn. Not `short_is_empty` where the end of file is known to follow: no edge will tell of it. */
+static inline void hf_tls_turn(SSL *ssl, int short_is_empty) {
+    HfTlsIo *io = hf_tls_io(ssl);
+    io->short_is_empty = short_is_empty;
+    io->dry = 0;
+}
+/* Nothing more to be had until the next edge, neither from the descriptor nor from what has been read of it. */
+static inline int hf_tls_is_dry(SSL *ssl) { return hf_tls_io(ssl)->dry && !SSL_has_pending(ssl); }
+
+/* SSL_get_error looks at the thread's queue of errors, which must hold nothing old; it seldom does. */
+static inline void hf_tls_no_errors(void) {
+    if (ERR_peek_error() != 0) ERR_clear_error();
+}
+
 /* End of file came where TLS had not said that it would: SSL_read reports both as a close. */
 static inline int hf_tls_was_cut(SSL *ssl) { return hf_tls_io(ssl)->ended; }
 

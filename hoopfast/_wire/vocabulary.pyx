@@ -67,6 +67,7 @@ cdef extern from "<sys/mman.h>" nogil:
     enum:
         PROT_READ, PROT_WRITE, MAP_SHARED, MAP_POPULATE
     void* MAP_FAILED
+    int c_madvise "madvise"(void* addr, size_t n, int advice)
     void* c_mmap "mmap"(void* addr, size_t n, int prot, int flags, int fd, int64_t offset)
     int c_munmap "munmap"(void* addr, size_t n)
 
