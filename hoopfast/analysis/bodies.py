@@ -30,26 +30,36 @@ class Function(msgspec.Struct, frozen=True):
     extension: str
 
 
-def clean_functions(functions: Iterable[Function], forbidden: frozenset[str]) -> frozenset[int]:
-    """OIDs of the clean ones. `forbidden` are names of relations of the closure and of built-ins that may not run."""
-    clean: set[int] = set()
-    candidates: dict[int, tuple[str, frozenset[str]]] = {}
+def verdicts(functions: Iterable[Function], closure: frozenset[str], unsafe: frozenset[str]) -> dict[int, str]:
+    """By OID, why a function may not run; "" for the clean. `closure` are names of relations, `unsafe` of built-ins."""
+    found: dict[int, str] = {}
+    names_of: dict[int, tuple[str, frozenset[str]]] = {}
     dirty: set[str] = set()
     for function in functions:
         names = _names(function)
-        if names is None or names & forbidden or names & DYNAMIC or names & CONSTANT_ONLY:
+        found[function.oid] = reason = _reason(function, names, closure, unsafe)
+        if reason:
             dirty.add(function.name)
-        elif function.language in READABLE:
-            candidates[function.oid] = (function.name, names)
-        else:
-            clean.add(function.oid)
+        elif names:
+            names_of[function.oid] = (function.name, names)
     # A function that names a dirty one is dirty too. Every round removes at least one candidate, so it ends.
     while True:
-        fallen = [oid for oid, (_, names) in candidates.items() if names & dirty]
+        fallen = {oid: min(names & dirty) for oid, (_, names) in names_of.items() if names & dirty}
         if not fallen:
-            return frozenset(clean | set(candidates))
-        for oid in fallen:
-            dirty.add(candidates.pop(oid)[0])
+            return found
+        for oid, culprit in fallen.items():
+            found[oid] = f"names function {culprit}"
+            dirty.add(names_of.pop(oid)[0])
+
+
+def _reason(function: Function, names: frozenset[str] | None, closure: frozenset[str], unsafe: frozenset[str]) -> str:
+    if names is None:
+        return f"language {function.language}: its code cannot be read" if function.language not in READABLE else (
+            "its code cannot be read")
+    for what, found in (("names", names & closure), ("calls", names & unsafe), ("calls", names & CONSTANT_ONLY)):
+        if found:
+            return f"{what} {min(found)}"
+    return "runs text that it makes (EXECUTE)" if names & DYNAMIC else ""
 
 
 def _names(function: Function) -> frozenset[str] | None:
@@ -57,3 +67,8 @@ def _names(function: Function) -> frozenset[str] | None:
     if function.language in READABLE and function.kind in "fpw":
         return identifiers(function.body) if function.body else None
     return frozenset() if function.extension in PURE_EXTENSIONS else None
+
+
+def mentions(function: Function) -> frozenset[str]:
+    """The names in its body, as far as it can be read."""
+    return _names(function) or frozenset()

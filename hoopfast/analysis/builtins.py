@@ -1,11 +1,18 @@
 """Which built-in functions may run in sessions that have masks: an allow-list, so what a new server adds is refused.
 
-Taken from pg_proc of PostgreSQL 15 and 18: immutable and stable functions without those that run SQL text, read files,
+Taken from pg_proc of PostgreSQL 14 to 18: immutable and stable functions without those that run SQL text, read files,
 statistics or large objects, or keep values for a later statement; plus harmless volatile ones (time, random, sizes).
-Used by `gate` and, for the bodies of user functions, by `control.catalog`.
+The list names what people have thought about; `builtin_oids` pins it to the functions that each major version has under
+these names, so that what else is found in pg_catalog under one of them (of a newer version, of a managed service, of an
+extension) closes the name. Used by `gate` and, for the bodies of user functions, by `control.catalog`.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+from hoopfast.analysis import builtin_oids
 
 
 def words(text: str) -> frozenset[str]:
@@ -151,3 +158,26 @@ vector pgcrypto
 def builtin_allowed(name: str) -> bool:
     """Whether a pg_catalog function of this name may be called with anything that is clean."""
     return name in SAFE or (name.startswith(SAFE_PREFIX) and name not in UNSAFE_STATISTICS)
+
+
+def numbers(text: str) -> frozenset[int]:
+    """The OIDs of "3 17-19 40"."""
+    found: set[int] = set()
+    for piece in text.split():
+        first, _, last = piece.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+@functools.cache
+def allowed_oids(major: int) -> frozenset[int]:
+    """The OIDs that may run on this major version; of a version nobody has looked at, those of the newest before it."""
+    known = [version for version in sorted(builtin_oids.MORE) if version <= major] or [min(builtin_oids.MORE)]
+    return numbers(builtin_oids.COMMON) | numbers(builtin_oids.MORE[known[-1]])
+
+
+def unlisted(functions: Iterable[tuple[int, str]], major: int) -> frozenset[str]:
+    """The allowed names under which pg_catalog, given as (OID, name), has a function that is not on the list."""
+    listed = allowed_oids(major)
+    return frozenset(name for oid, name in functions
+                     if oid not in listed and (builtin_allowed(name) or name in CONSTANT_ONLY))

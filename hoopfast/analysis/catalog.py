@@ -32,7 +32,8 @@ class Column(Frozen, frozen=True):
 
 
 class Relation(Frozen, frozen=True):
-    """One relation of the closure. `kind` is pg_class.relkind; `reads` are the OIDs of masked tables a view shows."""
+    """One relation of the closure. `kind` is pg_class.relkind; `reads` are the OIDs of masked tables that a closed view
+    shows, and `closed` says why it is one, for people."""
 
     oid: int
     schema: str
@@ -40,6 +41,19 @@ class Relation(Frozen, frozen=True):
     kind: str
     columns: tuple[Column, ...] = ()
     reads: tuple[int, ...] = ()
+    closed: str = ""
+
+
+class Trigger(Frozen, frozen=True):
+    """A trigger that hidden columns may pass through: of a table that has some, or with code that names one.
+
+    `writes` are relations outside the closure that its code names: what it copies there is not masked.
+    """
+
+    table: str                                      # schema.table
+    name: str
+    function: str
+    writes: tuple[str, ...] = ()
 
 
 class Catalog(Frozen, frozen=True):
@@ -55,10 +69,13 @@ class Catalog(Frozen, frozen=True):
     foreign: frozenset[str] = frozenset()           # foreign tables no mask describes: maybe a masked one itself
     # User functions by bare name: True when every overload is clean.
     functions: dict[str, bool] = msgspec.field(default_factory=dict)
+    reasons: dict[str, str] = msgspec.field(default_factory=dict)      # of those that are not, for people
     operators: frozenset[str] = frozenset()         # user operators whose function is not clean
     row_functions: frozenset[str] = frozenset()     # one-argument built-ins that take a whole row
+    unlisted: frozenset[str] = frozenset()          # names in pg_catalog that are not only what PostgreSQL has there
     # A write here may reach others, by user triggers or by foreign keys that cascade into the closure.
     triggered: frozenset[str] = frozenset()
+    triggers: tuple[Trigger, ...] = ()
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
     partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences

@@ -104,7 +104,7 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
     bare = name[-1] if name else ""
     user = closure.catalog.functions.get(bare)
     shown = ".".join(name)
-    builtin = builtin_allowed(bare) or (bare in CONSTANT_ONLY and constant)
+    builtin = bare not in closure.catalog.unlisted and (builtin_allowed(bare) or (bare in CONSTANT_ONLY and constant))
     if len(name) > 1 and name[-2] != "pg_catalog":
         builtin = False
     elif len(name) > 1:
@@ -112,7 +112,7 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
     if user is False:
         raise Refused(
             f"function {shown}() cannot be analysed while columns are hidden from you",
-            "Its body may read hidden columns. Ask for an exemption from the masks, or query the tables directly.",
+            f"{_why(bare, closure)}. Ask for an exemption from the masks, or query the tables directly.",
         )
     if name in builtins.SCHEMA_HELPERS:
         return
@@ -120,6 +120,11 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
         sends = bare in CONSTANT_ONLY
         why = "may be called with constants only" if sends else "is not among the functions known to be safe"
         raise Refused(f"function {shown}() {why} while columns are hidden from you")
+
+
+def _why(function: str, closure: Closure) -> str:
+    reason = closure.catalog.reasons.get(function, "")
+    return f"Its body may read hidden columns ({reason})" if reason else "Its body may read hidden columns"
 
 
 def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[str]) -> None:

@@ -50,6 +50,19 @@ def columns_without_origin(query: Statement, closure: Closure) -> int | None:
     return one.zero_origin if one.outcome == gate.TOUCHED else None
 
 
+def why_closed(query: Statement | None, closure: Closure) -> str:
+    """Why a view stays closed, for people."""
+    if query is None:
+        return "its definition cannot be read"
+    try:
+        (one,) = gate.judge((query,), closure).statements
+    except Unparsable as fault:
+        return fault.reason
+    if one.outcome == gate.UNKNOWN:
+        return f"it reads {', '.join(one.unknown)}, which the catalog does not have"
+    return one.reason or "the server says of its columns what the analysis does not expect"
+
+
 def cleared(catalog: Catalog, view: Relation, columns: Sequence[Column], origins: Sequence[Origin]) -> Relation | None:
     """The view as a relation of its own; None when the server's columns are not the ones the catalog has."""
     known = {(relation.oid, column.attnum): column for relation in catalog.relations for column in relation.columns}

@@ -18,7 +18,9 @@ from hoopfast import secrets
 from hoopfast.analysis.catalog import Catalog, from_builtins, to_builtins
 from hoopfast.cli.client import DEFAULT_CONFIG
 from hoopfast.errors import ConfigError, GatewayError
+from hoopfast.model import MASK_NAMES
 from hoopfast.policy import source
+from hoopfast.policy.patterns import split_name
 from hoopfast.policy.snapshot import Snapshot, compile_for
 
 FORMAT: Final = 1
@@ -76,6 +78,17 @@ def read_catalog(config: configuration.Config, policy: source.Policy, name: str)
     connection = connection_of(config, name)
     masked = source.masked_columns(policy)(name)
     found: Catalog = asked(load_catalog(connection, password_of(connection), masked, 1), name)
+    return found
+
+
+def mask_names(policy: source.Policy, name: str) -> dict[tuple[str, str, str], str]:
+    """How each masked column of a connection is hidden, by its name in the policy; for people."""
+    found: dict[tuple[str, str, str], str] = {}
+    for entry in policy.masks:
+        if source.applies(entry.connections, name):
+            for text in entry.columns:
+                schema, table, column = split_name(text)
+                found.setdefault((schema, table, column), MASK_NAMES[source.mask_spec(entry).kind])
     return found
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from hoopfast.cli.audit import filters
 from hoopfast.cli.client import connect
+from hoopfast.cli.closure import closure
 
 if TYPE_CHECKING:
     from hoopfast.analysis.catalog import Catalog
@@ -29,7 +30,10 @@ CONFIG = click.option("-c", "--config", "config_file", envvar="HOOPFAST_CONFIG",
 
 @click.group()
 def command() -> None:
-    """Test a policy against expectations, compare two versions, keep a catalog for both."""
+    """Test a policy against expectations, compare two versions, show what its masks reach."""
+
+
+command.add_command(closure)
 
 
 # ---------------------------------------------------------------- test

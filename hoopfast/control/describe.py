@@ -10,7 +10,8 @@ from typing import Any, LiteralString
 from psycopg.pq import ExecStatus
 
 from hoopfast import config as configuration
-from hoopfast.control.catalog import Reader, connect
+from hoopfast.control.catalog import connect
+from hoopfast.control.closure import Reader
 from hoopfast.model import Frozen
 
 NAMES: LiteralString = """

@@ -89,7 +89,12 @@ async def clear(reader: Reader, catalog: Catalog, texts: dict[int, str]) -> Cata
                 opened[relation.oid] = found or relation
         catalog = msgspec.structs.replace(
             catalog, relations=tuple(opened.get(relation.oid, relation) for relation in catalog.relations))
-    return msgspec.structs.replace(catalog, partial=not all(texts.values()))
+    closure = views.everything_masked(catalog)
+    relations = tuple(
+        msgspec.structs.replace(
+            relation, closed=views.why_closed(views.definition(texts.get(relation.oid, "")), closure))
+        if relation.reads and relation.kind in "vm" else relation for relation in catalog.relations)
+    return msgspec.structs.replace(catalog, relations=relations, partial=not all(texts.values()))
 
 
 async def _open(
