@@ -10,6 +10,7 @@ include "_wire/maskvalues.pyx"   # reading and writing values of PostgreSQL type
 include "_wire/mask.pyx"         # one cell -> its masked form
 include "_wire/copymask.pyx"     # one COPY row -> its masked form
 include "_wire/tls.pyx"          # OpenSSL on a descriptor
+include "_wire/codes.pyx"        # SQLSTATE codes that say nothing but what they say
 include "_wire/frame.pyx"        # lengths checked before they are believed
 include "_wire/flow.pyx"         # the protocol's states, from hoopfast/flow.py
 include "_wire/journal.pyx"      # append-only mapped segments

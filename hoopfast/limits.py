@@ -25,6 +25,8 @@ ANALYSE_MAX_BYTES = 1024 * 1024
 TEMPLATE_MAX_BYTES = 64 * 1024
 # Nodes of one syntax tree: an INSERT of 16 MiB has about three million, which is a second of walking.
 ANALYSE_MAX_NODES = 4_000_000
+# Nodes of an expression of hidden columns that may be shown as NULL (analysis/total.py).
+TOTAL_MAX_NODES = 200
 # Joins nested in one FROM item (the walk into them is the only one that recurses); the decoder refuses about 250.
 JOIN_MAX_DEPTH = 200
 

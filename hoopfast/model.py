@@ -42,6 +42,8 @@ FLAG_COPY_OUT = 8                   # a copy plan is attached
 FLAG_SCRUB = 16                     # errors and notices of this statement are replaced by canonical ones
 FLAG_NAMES = 32                     # PREPARE, DEALLOCATE, DISCARD, DECLARE, CLOSE: names the relay knows are void
 FLAG_SETTLES = 64                   # COMMIT, SET CONSTRAINTS: what earlier statements deferred may run here, and fail
+FLAG_REDACT = 128                   # output columns without origin are hidden: by the last mask of the context
+FLAG_STRICT = 256                   # replaced errors do not say either what went wrong
 
 MASK_NULL = 0
 MASK_REDACT = 1

@@ -39,26 +39,34 @@ cdef bint harmless_class(const uint8_t* c) noexcept nogil:
     return False
 
 
-cdef int scrubbed_error(State* r, Session* s, const uint8_t* p, size_t total, const uint8_t** out, size_t* out_len) noexcept nogil:
-    """A canonical ErrorResponse in the arena: severity, SQLSTATE, and a message without values. -1: memory is short."""
+cdef int scrubbed_error(State* r, Session* s, const uint8_t* p, size_t total, bint strict, const uint8_t** out, size_t* out_len) noexcept nogil:
+    """A canonical ErrorResponse in the arena: severity, SQLSTATE, and a message without values. -1: memory is short.
+
+    `strict`: the SQLSTATE is replaced as well. Without a context (W) no code was running, so nothing RAISEd the error: what
+    RAISE says can be anything under any SQLSTATE.
+    """
     cdef size_t n = 0, at = 5
     cdef const uint8_t* f
     cdef uint8_t* w = arena_take(r, s, total + 160)
     cdef const char* withheld = "error text withheld: the statement touches masked columns"
     cdef const char* keep = "SVCMP"
-    cdef bint harmless
+    cdef bint harmless, known
     cdef int i
     if w == NULL:
         return -1
     f = error_field(p, total, c'C', &n)
-    harmless = f != NULL and n == 5 and harmless_class(f)
+    known = f != NULL and n == 5 and known_code(f) and (not strict or harmless_class(f))
+    harmless = known and harmless_class(f) and error_field(p, total, c'W', &n) == NULL
     w[0] = c'E'
     for i in range(5):
         f = error_field(p, total, <uint8_t>keep[i], &n)
         if keep[i] == c'M' and not harmless:
             f = <const uint8_t*>withheld
             n = strlen(withheld)
-        if f == NULL or (keep[i] == c'C' and n != 5) or (keep[i] == c'P' and not harmless):
+        if keep[i] == c'C' and not known:
+            f = <const uint8_t*>"P0001"
+            n = 5
+        if f == NULL or (keep[i] == c'P' and not harmless):
             continue
         w[at] = <uint8_t>keep[i]
         memcpy(w + at + 1, f, n)
@@ -143,7 +151,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
     elif context_masked(s.ctx) or (e.stmt != NULL and context_masked(e.stmt.ctx)):
         f = error_field(p, total, c'C', &n)
         if withheld(s, e) or f == NULL or n != 5:
-            if scrubbed_error(r, s, p, total, &out, &out_len) < 0:
+            if scrubbed_error(r, s, p, total, e.stmt != NULL and e.stmt.flags & FLAG_STRICT != 0, &out, &out_len) < 0:
                 s.client.broken = True
                 return
     if e.whom == FOR_REFUSAL and e.refused:

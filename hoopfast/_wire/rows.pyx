@@ -55,7 +55,7 @@ cdef int described(State* r, Session* s, Reply* e, const uint8_t* p, size_t tota
     cdef Context* ctx = x.ctx if x != NULL else s.ctx
     if not context_masked(ctx):
         return 0
-    plan = plan_parse(ctx, p + 5, total - 5)
+    plan = plan_parse(ctx, p + 5, total - 5, x != NULL and x.flags & FLAG_REDACT != 0)
     if plan == NULL:
         contradiction(r, s)
         return -1

@@ -328,8 +328,9 @@ cdef inline void plan_release(RowPlan* p) noexcept nogil:
             HELD_PLANS -= 1
 
 
-cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n) noexcept nogil:
-    """Read a RowDescription body; NULL when it is malformed or memory is short."""
+cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n, bint redact) noexcept nogil:
+    """Read a RowDescription body; NULL when it is malformed or memory is short. `redact`: what has no origin is hidden
+    by the last mask of the context."""
     global HELD_PLANS
     cdef const uint8_t* end = body + n
     cdef const uint8_t* p = body + 2
@@ -357,16 +358,17 @@ cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n) noexcept n
         attnum = hf_be16(p + 4)
         if table == 0:
             plan.zero_origin += 1
+            mask = <int32_t>ctx.n_masks - 1 if redact else -1
         else:
             mask = context_lookup(ctx, table, attnum)
-            if mask == WHOLE_ROW or mask >= <int32_t>ctx.n_masks:
-                plan.contradiction = True
-            elif mask >= 0:
-                plan.items[items].column = i
-                plan.items[items].mask = mask
-                plan.items[items].type_oid = hf_be32(p + 6)
-                plan.items[items].format = <int16_t>hf_be16(p + 16)
-                items += 1
+        if mask == WHOLE_ROW or mask >= <int32_t>ctx.n_masks:
+            plan.contradiction = True
+        elif mask >= 0:
+            plan.items[items].column = i
+            plan.items[items].mask = mask
+            plan.items[items].type_oid = hf_be32(p + 6)
+            plan.items[items].format = <int16_t>hf_be16(p + 16)
+            items += 1
         p += 18
     plan.n_items = items
     if p != end:

@@ -26,6 +26,7 @@ class Column(Frozen, frozen=True):
     name: str
     attnum: int
     type_oid: int
+    typmod: int = -1
     policy: tuple[PolicyColumn, ...] = ()
     derived: bool = False
     generated: bool = False

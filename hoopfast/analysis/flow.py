@@ -6,29 +6,41 @@ place where a masked column stands and could reach the client other than as a co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from hoopfast.analysis import builtins
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.builtins import CONSTANT_ONLY, DATA_CATALOGS, READERS, ROW_FUNCTIONS, builtin_allowed
 from hoopfast.analysis.catalog import Catalog
+from hoopfast.analysis.knobs import SAFE, Handling, Knobs, strictest
+from hoopfast.analysis.total import TEXT_OIDS
 from hoopfast.analysis.tree import column
 from hoopfast.model import MaskedColumn
 
+SAFE_KNOBS: Final = Knobs()
+NOTHING: Final[Mapping[tuple[int, int], Handling]] = {}
+
 
 class Refused(Exception):
-    """The statement may not run. The message says why, `hint` what the person can do."""
+    """The statement may not run. The message says why, `hint` what the person can do, `knob` what a policy could turn
+    so that it may ("" for nothing)."""
 
-    def __init__(self, reason: str, hint: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", knob: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.knob = knob
 
 
 class Closure:
     """The relations that matter to one person, by bare name. Built once per context."""
 
-    def __init__(self, catalog: Catalog, masks: Iterable[MaskedColumn]) -> None:
+    def __init__(
+        self, catalog: Catalog, masks: Iterable[MaskedColumn], knobs: Knobs = SAFE_KNOBS,
+        handling: Mapping[tuple[int, int], Handling] = NOTHING,
+    ) -> None:
+        """`handling` by (table OID, attribute number); what is not in it is handled by the safe defaults."""
         hidden = {(mask.table_oid, mask.attnum) for mask in masks}
         oids = {oid for oid, _ in hidden}
         self.catalog = catalog
@@ -37,6 +49,9 @@ class Closure:
         self.stored: dict[tuple[str, str], tuple[str, ...]] = {}    # (schema or "", name): see gate._copy_probe
         self.views: set[str] = set()
         self.view_oids: set[int] = set()
+        self.knobs = knobs
+        self._handling: dict[str, Handling] = {}    # by the names of masked columns
+        self._types: dict[str, set[tuple[int, int]]] = {}          # of all masked columns of a name: type, typmod
         others = set()
         for relation in catalog.relations:
             names = frozenset(c.name for c in relation.columns)
@@ -52,8 +67,26 @@ class Closure:
                 self.columns[relation.name] = self.columns.get(relation.name, names) & names
             else:
                 others.add(relation.name)
+            for c in relation.columns:
+                if c.name in mine:
+                    same = [self._handling[c.name]] if c.name in self._handling else []
+                    self._handling[c.name] = strictest([handling.get((relation.oid, c.attnum), SAFE), *same])
+                    self._types.setdefault(c.name, set()).add((c.type_oid, c.typmod))
+        self._any_handling = strictest(self._handling.values())
         self.known = catalog.known | others
         self.row_functions = ROW_FUNCTIONS | catalog.row_functions
+
+    def handling(self, name: str, renamed: Collection[str] = ()) -> Handling:
+        """What is allowed with a sensitive name: with any of its columns, or with all where it may stand for others."""
+        return self._any_handling if name in renamed else self._handling.get(name, self._any_handling)
+
+    def is_text(self, name: str) -> bool:
+        """Whether a masked column of this name is a text for sure."""
+        return name in self._types and {oid for oid, _ in self._types[name]} <= TEXT_OIDS
+
+    def is_one_type(self, name: str) -> bool:
+        """Whether all masked columns of this name have the same type, to its length."""
+        return len(self._types.get(name, ())) == 1
 
     def touches(self, name: str) -> bool:
         """Whether a relation of this bare name, in any schema, holds masked columns."""
@@ -68,6 +101,13 @@ class Flow:
         self.names: set[str] = set()
         self.unknown: set[str] = set()
         self.positions: set[int] = set()        # of output columns that are sorted or grouped by: not to be masked ones
+        self.renamed: set[str] = set()          # names among `names` that a statement has given
+        self.redacts = False                    # output columns without origin have to be hidden
+
+    def rename(self, names: Iterable[str]) -> None:
+        """These names stand for sensitive columns here."""
+        self.names.update(names)
+        self.renamed.update(names)
 
 
 def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset()) -> Flow:
@@ -90,14 +130,16 @@ def check(survey: s.Survey, closure: Closure, local: frozenset[str] = frozenset(
 
 def _code(survey: s.Survey, closure: Closure) -> None:
     if survey.strange:
-        raise Refused(f"{survey.strange[0]} cannot be analysed while columns are hidden from you")
+        raise Refused(f"{survey.strange[0]} cannot be analysed while columns are hidden from you", knob="opaque")
     for name, constant in survey.functions:
         _function(name, constant, closure)
     for operator in sorted(survey.operators & closure.catalog.operators):
-        raise Refused(f"operator {operator} runs a function that cannot be analysed while columns are hidden from you")
+        raise Refused(f"operator {operator} runs a function that cannot be analysed while columns are hidden from you",
+                      knob="opaque")
     for field in sorted(survey.fields):
         if field in READERS or closure.catalog.functions.get(field) is False:
-            raise Refused(f'"{field}" may be a function that cannot be analysed while columns are hidden from you')
+            raise Refused(f'"{field}" may be a function that cannot be analysed while columns are hidden from you',
+                          knob="opaque")
 
 
 def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
@@ -112,14 +154,14 @@ def _function(name: tuple[str, ...], constant: bool, closure: Closure) -> None:
     if user is False:
         raise Refused(
             f"function {shown}() cannot be analysed while columns are hidden from you",
-            f"{_why(bare, closure)}. Ask for an exemption from the masks, or query the tables directly.",
+            f"{_why(bare, closure)}. Ask for an exemption from the masks, or query the tables directly.", "opaque",
         )
     if name in builtins.SCHEMA_HELPERS:
         return
     if user is None and not builtin:
         sends = bare in CONSTANT_ONLY
         why = "may be called with constants only" if sends else "is not among the functions known to be safe"
-        raise Refused(f"function {shown}() {why} while columns are hidden from you")
+        raise Refused(f"function {shown}() {why} while columns are hidden from you", knob="opaque")
 
 
 def _why(function: str, closure: Closure) -> str:
@@ -139,10 +181,10 @@ def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[
             raise Refused(f"{name} may hold values of hidden columns and cannot be read by you")
         if name in closure.catalog.foreign:
             raise Refused(f"foreign table {name} is not described by the masking policy and cannot be read by you",
-                          "Ask whoever keeps the policy to list its columns under masks.")
+                          "Ask whoever keeps the policy to list its columns under masks.", "opaque")
         if name in closure.views:
             raise Refused(f'view "{name}" shows a table with hidden columns and cannot be read by you',
-                          "Query the tables themselves: hidden columns are then masked.")
+                          "Query the tables themselves: hidden columns are then masked.", "opaque")
         if closure.touches(name):
             flow.touched.add(name)
         elif name not in closure.known and name not in local:
@@ -154,9 +196,9 @@ def _without_credentials(survey: s.Survey, source: s.Source) -> bool:
     secret = builtins.CREDENTIALS.get(source.relname)
     if secret is None or source.renames or not survey.queries or source.relname in survey.written:
         return False
-    names = {fields[-1] for fields, _ in survey.references} | {fields[-1] for pair in survey.pairs for fields in pair}
+    names = {one.fields[-1] for one in survey.references} | {fields[-1] for pair in survey.pairs for fields in pair}
     names |= survey.fields | {name for join in survey.joins for name in join.columns}
-    whole = any(fields == (source.name,) for fields, _ in survey.references)
+    whole = any(one.fields == (source.name,) for one in survey.references)
     return names.isdisjoint({secret, "*"}) and not whole and not any(join.natural for join in survey.joins)
 
 
@@ -195,7 +237,7 @@ def _spread_source(source: s.Source, carrying: set[str], flow: Flow) -> None:
     elif source.kind == "join":
         source.carries = any(part.carries for part in source.parts)
     if source.carries:
-        flow.names.update(source.renames)
+        flow.rename(source.renames)
 
 
 def _spread_query(query: s.Query, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
@@ -206,13 +248,13 @@ def _spread_query(query: s.Query, closure: Closure, flow: Flow, by_name: dict[st
             continue
         query.carries = True
         if "name" in target:
-            flow.names.add(str(target["name"]))
+            flow.rename([str(target["name"])])
         if query.hides is not None:
             query.hides = None if fields[-1] == "*" else query.hides | {str(target.get("name", fields[-1]))}
     if query.branches:
         query.hides = None
     if query.carries:
-        flow.names.update(query.renames)
+        flow.rename(query.renames)
 
 
 def _target_carries(
@@ -250,25 +292,66 @@ def _may_show(source: s.Source, name: str, closure: Closure, flow: Flow) -> bool
 # ---------------------------------------------------------------- the rules
 
 def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
-    for fields, place in survey.references:
-        _not_a_row(fields, place, closure, by_name)
-        if place == s.EXPRESSION and fields[-1] != "*" and _sensitive(fields, closure, flow, by_name):
-            raise Refused(
-                f'column "{fields[-1]}" is hidden from you and cannot be used in an expression, a condition or a sort',
-                "Select it plainly (it will be masked), compare it with = or IN to constants, or leave it out.",
-            )
+    for reference in survey.references:
+        _not_a_row(reference.fields, reference.place, closure, by_name)
+        if reference.fields[-1] != "*" and _sensitive(reference.fields, closure, flow, by_name):
+            _reference(reference, survey, closure, flow)
     for left, right in survey.pairs:
         _not_a_row(left, s.EQUAL, closure, by_name)
         _not_a_row(right, s.EQUAL, closure, by_name)
-        if not (_sensitive(left, closure, flow, by_name) or _sensitive(right, closure, flow, by_name)):
+        found = [one[-1] for one in (left, right) if _sensitive(one, closure, flow, by_name)]
+        if not found:
             continue
+        control = strictest(_handling(name, closure, flow) for name in found).control
+        if control == "none":
+            raise _no_condition(found[0])
         masked = _masked_table(left, closure, by_name) and _masked_table(right, closure, by_name)
-        if left[-1] != right[-1] or not masked:
-            name = left[-1] if left[-1] in flow.names else right[-1]
+        if control == "eq" and (left[-1] != right[-1] or not masked):
             raise Refused(
-                f'column "{name}" is hidden from you and cannot be compared with another column',
+                f'column "{found[0]}" is hidden from you and cannot be compared with another column',
                 "It can be joined with the same hidden column of another table; write both with the table's name.",
+                "control",
             )
+
+
+def _reference(reference: s.Reference, survey: s.Survey, closure: Closure, flow: Flow) -> None:
+    """Judge one reference that may name a masked column."""
+    name, place = reference.fields[-1], reference.place
+    how = _handling(name, closure, flow)
+    if place == s.CONTROL and how.control != "any":
+        raise Refused(
+            f'column "{name}" is hidden from you and cannot be used in a condition, a group or a sort',
+            "Compare it with = or IN to constants, or leave it out.", "control")
+    if place == s.EQUAL and how.control == "none":
+        raise _no_condition(name)
+    if place == s.COUNT and how.aggregates == "none":
+        raise Refused(f'column "{name}" is hidden from you and cannot be counted', "Use count(*).", "aggregates")
+    if place == s.WRITTEN:
+        raise Refused(f'column "{name}" is hidden from you and cannot be written elsewhere', "Leave it out.", "sink")
+    if place == s.EXPRESSION or (place == s.SUM and how.aggregates != "sum"):
+        if how.derived == "redact" and _redactable(reference, survey, closure, flow):
+            flow.redacts = True
+            return
+        raise Refused(
+            f'column "{name}" is hidden from you and cannot be used in an expression, a condition or a sort',
+            "Select it plainly (it will be masked), compare it with = or IN to constants, or leave it out.",
+            "aggregates" if place == s.SUM else "derived",
+        )
+
+
+def _handling(name: str, closure: Closure, flow: Flow) -> Handling:
+    return closure.handling(name, flow.renamed)
+
+
+def _redactable(reference: s.Reference, survey: s.Survey, closure: Closure, flow: Flow) -> bool:
+    """Whether it stands in an output expression that cannot fail, by the server's own functions."""
+    name = reference.fields[-1]
+    text = not reference.text or (name not in flow.renamed and closure.is_text(name))
+    return reference.total and text and survey.total_functions.isdisjoint(closure.catalog.functions)
+
+
+def _no_condition(name: str) -> Refused:
+    return Refused(f'column "{name}" is hidden from you and cannot be used in a condition', "Leave it out.", "control")
 
 
 def _masked_table(fields: tuple[str, ...], closure: Closure, by_name: dict[str, list[s.Source]]) -> bool:
@@ -308,34 +391,49 @@ def _not_a_row(fields: tuple[str, ...], place: str, closure: Closure, by_name: d
 
 def _queries(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
     for query in survey.queries:
-        if not query.carries:
-            continue
-        if query.branches:
-            raise Refused("hidden columns cannot pass through UNION, INTERSECT or EXCEPT (nor a recursive query)",
-                          "Leave them out of the select lists, or run the parts as separate statements.")
-        if query.goes == "sink":
-            raise Refused("hidden columns cannot be copied into another table",
-                          "Leave them out of the select list (with *, name the columns you need).")
-        if query.goes == "scalar":
-            raise Refused("a hidden column cannot be the value of a subquery")
-        if query.distinct:
-            raise Refused("DISTINCT over a hidden column would show which values are equal",
-                          "Leave it out of the select list.")
-        for fields in query.sorted:
-            if _sensitive(fields, closure, flow, by_name):
-                raise Refused(f'column "{fields[-1]}" is hidden from you and cannot be sorted by',
-                              "Leave it out of ORDER BY.")
-        for position in query.positions:
-            ahead = query.targets[: max(position, 0)]
-            last = column(ahead[-1].get("val")) if ahead else ()
-            if any(column(target.get("val"))[-1:] == ("*",) for target in ahead):
-                if query.goes == "top":
-                    flow.positions.add(position)        # the server knows which column that is
-                    continue
-            elif not last or not _sensitive(last, closure, flow, by_name):
+        if query.goes == "top" and flow.redacts:
+            _redacted(query)
+        if query.carries:
+            _carrying(query, closure, flow, by_name)
+
+
+def _redacted(query: s.Query) -> None:
+    """Expressions of hidden columns are among the targets: they must not decide about rows."""
+    names = {str(target.get("name")) for target in query.targets if not column(target.get("val"))}
+    if query.branches or query.distinct or query.positions or not names.isdisjoint(query.sorted_names):
+        raise Refused("an expression of hidden columns cannot be sorted, grouped or made distinct by, nor be part of a "
+                      "UNION", "Leave it out of the select list.", "derived")
+
+
+def _carrying(query: s.Query, closure: Closure, flow: Flow, by_name: dict[str, list[s.Source]]) -> None:
+    """Judge a query whose output columns may be masked ones."""
+    free = all(_handling(name, closure, flow).control == "any" for name in flow.names)
+    if query.branches:
+        raise Refused("hidden columns cannot pass through UNION, INTERSECT or EXCEPT (nor a recursive query)",
+                      "Leave them out of the select lists, or run the parts as separate statements.", "derived")
+    if query.goes == "sink":
+        raise Refused("hidden columns cannot be copied into another table",
+                      "Leave them out of the select list (with *, name the columns you need).", "sink")
+    if query.goes == "scalar":
+        raise Refused("a hidden column cannot be the value of a subquery", knob="derived")
+    if query.distinct and not free:
+        raise Refused("DISTINCT over a hidden column would show which values are equal",
+                      "Leave it out of the select list.", "control")
+    for fields in query.sorted:
+        if _sensitive(fields, closure, flow, by_name) and _handling(fields[-1], closure, flow).control != "any":
+            raise Refused(f'column "{fields[-1]}" is hidden from you and cannot be sorted by',
+                          "Leave it out of ORDER BY.", "control")
+    for position in query.positions if not free else ():
+        ahead = query.targets[: max(position, 0)]
+        last = column(ahead[-1].get("val")) if ahead else ()
+        if any(column(target.get("val"))[-1:] == ("*",) for target in ahead):
+            if query.goes == "top":
+                flow.positions.add(position)        # the server knows which column that is
                 continue
-            raise Refused(f"sorting or grouping by position {position} may use a hidden column",
-                          "Name the column to sort or group by.")
+        elif not last or not _sensitive(last, closure, flow, by_name):
+            continue
+        raise Refused(f"sorting or grouping by position {position} may use a hidden column",
+                      "Name the column to sort or group by.", "control")
 
 
 def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:
@@ -348,6 +446,10 @@ def _joins(survey: s.Survey, closure: Closure, flow: Flow) -> None:
         for name in join.columns:
             if name not in flow.names:
                 continue
-            if join.full or not all(_masks(side, name, closure) for side in sides):
-                raise Refused(f'column "{name}" is hidden from you and cannot join these tables',
-                              "It can be joined with the same hidden column of another table, except by FULL JOIN.")
+            pair = all(_masks(side, name, closure) for side in sides)
+            # Of two types, or lengths, the merged column is a cast: a value without origin.
+            same = pair and closure.is_one_type(name)
+            if join.full or not same or _handling(name, closure, flow).control == "none":
+                raise Refused(f'column "{name}" is hidden from you and cannot join these tables by USING',
+                              "It can be joined with the same hidden column of another table by ON or, where both have "
+                              "one type, by USING; not by FULL JOIN.")

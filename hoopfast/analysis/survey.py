@@ -7,11 +7,12 @@ The places are syntactic, so the survey is made once, before it is known which n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hoopfast import limits
 from hoopfast.analysis.builtins import words
 from hoopfast.analysis.parse import TOO_COMPLEX, Unparsable
+from hoopfast.analysis.total import total
 from hoopfast.analysis.tree import Body, children, column, constant_like, strings, text_constant, unwrap
 
 # Places of a column reference.
@@ -19,9 +20,14 @@ OUT = "out"             # alone in a target list: its origin is reported by the 
 EQUAL = "equal"         # compared with literals or parameters only, in WHERE or ON
 PAIR = "pair"           # column = column, in WHERE or ON
 COUNT = "count"         # count(column)
+SUM = "sum"             # sum(column), avg(column)
 COPIED = "copied"       # ON CONFLICT DO UPDATE SET x = EXCLUDED.x
+CONTROL = "control"     # any other condition, sort or group
+WRITTEN = "written"     # in a value that goes into a table
 EXPRESSION = "expression"
 
+KEPT = frozenset({CONTROL, WRITTEN})        # what is below such a place stands there too
+AGGREGATES = {"count": COUNT, "sum": SUM, "avg": SUM}
 DML = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 EXPRESSIONS = words("""
 A_ArrayExpr A_Const A_Expr A_Indices A_Indirection A_Star Alias BitString BoolExpr Boolean BooleanTest CTECycleClause
@@ -72,6 +78,7 @@ class Query:
         self.distinct = False
         self.positions: list[int] = []          # ORDER BY 2, GROUP BY 2, DISTINCT ON (2)
         self.sorted: list[tuple[str, ...]] = []  # columns behind the output names in ORDER BY
+        self.sorted_names: set[str] = set()
         self.carries = False
         self.hides: frozenset[str] | None = frozenset()     # its output columns that carry; None: any may
 
@@ -89,6 +96,15 @@ class Join:
         self.right = right
 
 
+class Reference(NamedTuple):
+    """A column reference. `total`: it is part of an output expression that cannot fail; `text`: as a text there."""
+
+    fields: tuple[str, ...]
+    place: str
+    total: bool = False
+    text: bool = False
+
+
 class Survey:
     """Everything `flow` needs to know of one statement."""
 
@@ -96,7 +112,7 @@ class Survey:
         self.queries: list[Query] = []
         self.sources: list[Source] = []
         self.joins: list[Join] = []
-        self.references: list[tuple[tuple[str, ...], str]] = []
+        self.references: list[Reference] = []
         self.pairs: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
         self.functions: list[tuple[tuple[str, ...], bool]] = []         # name, all arguments constant
         self.settings: list[tuple[str | None, str | None]] = []         # set_config(name, value)
@@ -105,6 +121,7 @@ class Survey:
         self.written: set[str] = set()                                  # bare names of DML targets
         self.strange: list[str] = []
         self.dynamic = False                                            # rows of EXECUTE: unknown here
+        self.total_functions: set[str] = set()                          # what output expressions that cannot fail call
 
 
 _Step = tuple[str, Body, str, frozenset[str], Any]
@@ -117,6 +134,7 @@ class Surveyor:
         self.survey = Survey()
         self._stack: list[_Step] = []
         self._root: Body = {}
+        self._total: dict[int, bool] = {}       # id() of ColumnRefs in total expressions: whether as a text
 
     def statement(self, tag: str, body: Body, goes: str = "top") -> Survey:
         """Survey one tree. Raises Unparsable when it is too large."""
@@ -149,12 +167,13 @@ class Surveyor:
         elif tag in DML:
             self._dml(body, place, scope, extra)
         elif tag == "ColumnRef":
-            place = place if place in (OUT, EQUAL, COUNT) else EXPRESSION
-            self.survey.references.append((strings(body.get("fields")), place))
+            place = place if place in (OUT, EQUAL, COUNT, SUM) else _below(place)
+            self.survey.references.append(Reference(
+                strings(body.get("fields")), place, id(body) in self._total, self._total.get(id(body), False)))
         elif tag == "FuncCall":
-            self._function(body, scope)
+            self._function(body, _below(place), scope)
         elif tag == "SubLink":
-            self._push_all(body.get("testexpr"), EXPRESSION, scope)
+            self._push_all(body.get("testexpr"), _below(place), scope)
             self._operator(body.get("operName"))
             goes = "exists" if body.get("subLinkType") == "EXISTS_SUBLINK" else "scalar"
             self._push(*unwrap(body.get("subselect")), goes, scope)
@@ -163,9 +182,9 @@ class Surveyor:
         elif tag == "RangeVar":
             self._table(body, scope)
         else:
-            self._generic(tag, body, scope)
+            self._generic(tag, body, _below(place), scope)
 
-    def _generic(self, tag: str, body: Body, scope: frozenset[str]) -> None:
+    def _generic(self, tag: str, body: Body, place: str, scope: frozenset[str]) -> None:
         if tag == "A_Expr":
             self._operator(body.get("name"))
         elif tag == "SortBy":
@@ -182,12 +201,12 @@ class Surveyor:
             self.survey.strange.append(tag)
         for _, inner_tag, inner in children(tag, body):
             if inner_tag != "A_Const" and inner:
-                self._push(inner_tag, inner, "scalar" if inner_tag == "SelectStmt" else EXPRESSION, scope)
+                self._push(inner_tag, inner, "scalar" if inner_tag == "SelectStmt" else place, scope)
 
     def _operator(self, name: Any) -> None:
         self.survey.operators.update(strings(name)[-1:])
 
-    def _function(self, body: Body, scope: frozenset[str]) -> None:
+    def _function(self, body: Body, place: str, scope: frozenset[str]) -> None:
         name = strings(body.get("funcname"))
         args = body.get("args", [])
         self.survey.functions.append((name, all(constant_like(arg) for arg in args)))
@@ -195,12 +214,16 @@ class Surveyor:
             texts = [text_constant(arg) for arg in args[:2]] + [None, None]
             self.survey.settings.append((texts[0], texts[1]))
         plain = not body.get("agg_distinct") and not body.get("agg_order")
-        counted = name in (("count",), ("pg_catalog", "count")) and len(args) == 1 and plain and bool(column(args[0]))
-        self._push_all(args, COUNT if counted else EXPRESSION, scope)
+        if name[:-1] in ((), ("pg_catalog",)) and len(args) == 1 and plain and column(args[0]):
+            counted = AGGREGATES.get(name[-1], place)
+        else:
+            counted = place
+        # A count says the same in a condition; a sum there is compared, which finds it out exactly.
+        self._push_all(args, counted if counted == COUNT or place not in KEPT else place, scope)
         for field in ("agg_order", "agg_filter"):
-            self._push_all(body.get(field), EXPRESSION, scope)
+            self._push_all(body.get(field), CONTROL, scope)
         if "over" in body:
-            self._push("WindowDef", body["over"], EXPRESSION, scope)
+            self._push("WindowDef", body["over"], CONTROL, scope)
 
     # ------------------------------------------------------------ queries
 
@@ -235,7 +258,7 @@ class Surveyor:
                 query.branches.append(branch)
                 self._push("SelectStmt", body[field], goes, scope, branch)
         query.targets = [unwrap(item)[1] for item in body.get("targetList", ())]
-        self._targets(query.targets, scope)
+        self._targets(query.targets, scope, shown=goes == "top")
         query.sources = self._from(body.get("fromClause", []), scope)
         self._push_all(body.get("whereClause"), "predicate", scope)
         query.distinct = body.get("distinctClause") == [{}] or bool(body.get("groupDistinct"))
@@ -243,11 +266,12 @@ class Surveyor:
             query.positions += _positions(body.get(field, []))
         for item in body.get("sortClause", ()):
             if not self._sorts_output(item, query):
-                self._push_all(item, EXPRESSION, scope)
-        for field in ("groupClause", "havingClause", "windowClause", "valuesLists", "limitOffset", "limitCount"):
-            self._push_all(body.get(field), EXPRESSION, scope)
+                self._push_all(item, CONTROL, scope)
+        self._push_all(body.get("valuesLists"), EXPRESSION, scope)
+        for field in ("groupClause", "havingClause", "windowClause", "limitOffset", "limitCount"):
+            self._push_all(body.get(field), CONTROL, scope)
         if body.get("distinctClause") != [{}]:
-            self._push_all(body.get("distinctClause"), EXPRESSION, scope)
+            self._push_all(body.get("distinctClause"), CONTROL, scope)
 
     def _sorts_output(self, item: Any, query: Query) -> bool:
         """ORDER BY a name of the select list: PostgreSQL prefers it to a column of the sources, so that is what counts.
@@ -260,11 +284,18 @@ class Surveyor:
         if not named or any(column(target.get("val"))[-1:] == ("*",) for target in query.targets):
             return False
         self._operator(sort.get("useOp"))
+        query.sorted_names.add(name[0])
         query.sorted += [fields for target in named if (fields := column(target.get("val")))]
         return True
 
-    def _targets(self, targets: list[Body], scope: frozenset[str]) -> None:
+    def _targets(self, targets: list[Body], scope: frozenset[str], *, shown: bool = False) -> None:
+        """`shown`: these are columns that the client gets."""
         for target in targets:
+            found = total(target.get("val")) if shown and not column(target.get("val")) else None
+            if found is not None:
+                texts = {id(body) for body in found.texts}
+                self._total.update((id(body), id(body) in texts) for body in found.references)
+                self.survey.total_functions.update(found.functions)
             self._push_all(target.get("val"), OUT if column(target.get("val")) else EXPRESSION, scope)
             self._push_all(target.get("indirection"), EXPRESSION, scope)
 
@@ -285,13 +316,13 @@ class Surveyor:
         if "sourceRelation" in body:
             query.sources += self._from([body["sourceRelation"]], scope)
         query.targets = [unwrap(item)[1] for item in returning.get("exprs", ())]
-        self._targets(query.targets, scope)
+        self._targets(query.targets, scope, shown=goes == "top")
         for field in ("whereClause", "joinCondition"):
             self._push_all(body.get(field), "predicate", scope)
         for item in body.get("targetList", []) + body.get("cols", []):
-            self._push_all(unwrap(item)[1].get("val"), EXPRESSION, scope)
+            self._push_all(unwrap(item)[1].get("val"), WRITTEN, scope)
             self._push_all(unwrap(item)[1].get("indirection"), EXPRESSION, scope)
-        self._push_all(body.get("mergeWhenClauses"), EXPRESSION, scope)
+        self._push_all(body.get("mergeWhenClauses"), WRITTEN, scope)
         if "selectStmt" in body:
             self._push(*unwrap(body["selectStmt"]), "sink", scope)
         self._conflict(body.get("onConflictClause", {}), scope)
@@ -300,9 +331,9 @@ class Surveyor:
         for item in clause.get("targetList", ()):
             target = unwrap(item)[1]
             if column(target.get("val")) == ("excluded", target.get("name")):
-                self.survey.references.append((column(target["val"]), COPIED))
+                self.survey.references.append(Reference(column(target["val"]), COPIED))
             else:
-                self._push_all(target.get("val"), EXPRESSION, scope)
+                self._push_all(target.get("val"), WRITTEN, scope)
             self._push_all(target.get("indirection"), EXPRESSION, scope)
         self._push_all(clause.get("whereClause"), EXPRESSION, scope)
         if "infer" in clause:
@@ -385,7 +416,11 @@ class Surveyor:
             if body["kind"] == "AEXPR_OP" and column(left) and column(right):
                 self.survey.pairs.append((column(left), column(right)))
                 return
-        self._generic(tag, body, scope)
+        self._generic(tag, body, CONTROL, scope)
+
+
+def _below(place: str) -> str:
+    return CONTROL if place == "predicate" else place if place in KEPT else EXPRESSION
 
 
 def _function_name(body: Body) -> str:

@@ -28,7 +28,8 @@ select c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text from pg_ca
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')"""
 INHERITANCE: LiteralString = "select inhrelid::int8, inhparent::int8 from pg_catalog.pg_inherits"
 COLUMNS: LiteralString = """
-select attrelid::int8, attname::text, attnum::int, atttypid::int8, attgenerated <> '' from pg_catalog.pg_attribute
+select attrelid::int8, attname::text, attnum::int, atttypid::int8, atttypmod::int, attgenerated <> ''
+from pg_catalog.pg_attribute
 where attrelid = any(%s::oid[]) and attnum > 0 and not attisdropped order by attrelid, attnum"""
 GENERATED: LiteralString = """
 select a.adrelid::int8, a.adnum::int, d.refobjsubid::int from pg_catalog.pg_attrdef a
@@ -280,15 +281,15 @@ def _table_columns(
     """The columns of one table: masked by name, and generated columns by what they are computed from."""
     policy: dict[int, set[PolicyColumn]] = {number: set(masks[name]) for name, number, *_ in rows if name in masks}
     found = []
-    for name, number, type_oid, generated in rows:
+    for name, number, type_oid, typmod, generated in rows:
         inherited: set[PolicyColumn] = set()
         if generated and number not in policy:
             for target, source in sources:
                 if target == number:
                     inherited |= policy.get(source, set())
         columns = tuple(sorted(policy.get(number, inherited)))
-        found.append(Column(name=name, attnum=number, type_oid=type_oid, policy=columns, derived=bool(inherited),
-                            generated=generated))
+        found.append(Column(name=name, attnum=number, type_oid=type_oid, typmod=typmod, policy=columns,
+                            derived=bool(inherited), generated=generated))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ where c.relkind in ('v', 'm') and c.oid >= 16384"""
 VIEWS: LiteralString = "select oid::int8 from pg_catalog.pg_class where relkind in ('v', 'm') and oid >= 16384"
 DEFINITION: LiteralString = "select pg_catalog.pg_get_viewdef(%s::oid)"
 COLUMNS: LiteralString = """
-select attrelid::int8, attname::text, attnum::int, atttypid::int8 from pg_catalog.pg_attribute
+select attrelid::int8, attname::text, attnum::int, atttypid::int8, atttypmod::int from pg_catalog.pg_attribute
 where attrelid = any(%s::oid[]) and attnum > 0 and not attisdropped order by attrelid, attnum"""
 
 Reader = psycopg.AsyncConnection[Any]
@@ -83,8 +83,8 @@ async def clear(reader: Reader, catalog: Catalog, texts: dict[int, str]) -> Cata
         for relation in catalog.relations:
             if relation.oid in allowed:
                 query = closed.pop(relation.oid)
-                columns = [Column(name=name, attnum=number, type_oid=type_oid)
-                           for oid, name, number, type_oid in rows if oid == relation.oid]
+                columns = [Column(name=name, attnum=number, type_oid=type_oid, typmod=typmod)
+                           for oid, name, number, type_oid, typmod in rows if oid == relation.oid]
                 found = await _open(reader, catalog, relation, query, columns, allowed[relation.oid])
                 opened[relation.oid] = found or relation
         catalog = msgspec.structs.replace(

@@ -26,6 +26,8 @@ ALTER TABLE payments_2024 DROP COLUMN gone;
 ALTER TABLE payments ATTACH PARTITION payments_2024 FOR VALUES IN (2024);
 CREATE TABLE staff (id int, pin text, room text);
 CREATE TABLE managers (bonus int) INHERITS (staff);
+-- The same values under the same name, of another type.
+CREATE TABLE lockers (id int, pin varchar(40));
 
 CREATE TABLE members (id int, pass text, visits int);
 
@@ -59,7 +61,8 @@ CREATE FUNCTION audit_people() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO people_audit (person, image) VALUES (NEW.id, to_jsonb(NEW)); RETURN NEW; END $$;
 CREATE TRIGGER audit AFTER UPDATE ON people FOR EACH ROW EXECUTE FUNCTION audit_people();
 CREATE FUNCTION tell_pin() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE NOTICE 'pin is %', OLD.pin; IF NEW.room = 'fail' THEN RAISE EXCEPTION 'pin is %', OLD.pin USING
+BEGIN RAISE NOTICE 'pin is %', OLD.pin; IF NEW.room = 'code' THEN RAISE EXCEPTION 'no' USING ERRCODE = left(OLD.pin, 5);
+END IF; IF NEW.room = 'rights' THEN RAISE insufficient_privilege USING MESSAGE = 'no rights on ' || OLD.pin; END IF; IF NEW.room = 'fail' THEN RAISE EXCEPTION 'pin is %', OLD.pin USING
 ERRCODE = 'P0002', DETAIL = OLD.pin, HINT = OLD.pin, TABLE = OLD.pin, COLUMN = OLD.pin; END IF; RETURN NEW; END $$;
 CREATE TRIGGER tell BEFORE UPDATE ON staff FOR EACH ROW EXECUTE FUNCTION tell_pin();
 

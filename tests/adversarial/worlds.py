@@ -30,6 +30,7 @@ MASKS: dict[str, Any] = {
     "people.token": "redact", "people.secret": "redact", "people.profile": "redact", "people.tags": "redact",
     "people.home": "redact", "people.address": "null", "people.code": "redact", "people.feeling": "redact",
     "people.score": "redact", "payments.iban": "redact", "payments.amount": "null", "staff.pin": "redact",
+    "lockers.pin": "redact",
     "people_audit.image": "redact", "members.pass": "hash",
 }
 POLICY: dict[str, Any] = {
@@ -121,6 +122,7 @@ class World:
             cursor.executemany("INSERT INTO payments VALUES (%s, %s, %s, %s, %s)", self.payments)
             cursor.executemany("INSERT INTO staff VALUES (%s, %s, %s)", self.staff[:3])
             cursor.executemany("INSERT INTO members VALUES (%s, %s, %s)", self.members)
+            cursor.executemany("INSERT INTO lockers VALUES (%s, %s)", [(n, pin) for n, pin, _ in self.staff])
             cursor.executemany("INSERT INTO managers VALUES (%s, %s, %s, 7)", self.staff[3:])
         db.execute("UPDATE people SET note = 'first' WHERE id = 1")     # the trigger writes an image
         db.execute("""INSERT INTO orders (person, item, price, placed, qty) SELECT 1 + i % 5, 'item ' || i % 4, i * 1.5,

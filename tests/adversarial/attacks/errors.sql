@@ -311,3 +311,9 @@ SELECT string_agg(ssn, ',')::int FROM people;
 
 -- lock timeout of row
 SELECT ssn::int FROM people FOR UPDATE;
+
+-- a trigger's SQLSTATE is a value
+UPDATE staff SET room = 'code' WHERE id = 1;
+
+-- a trigger's message under a harmless SQLSTATE
+UPDATE staff SET room = 'rights' WHERE id = 1;

@@ -265,3 +265,20 @@ SELECT x FROM people p, LATERAL (SELECT p.ssn AS x GROUP BY 1) l ORDER BY x;
 
 -- distinct in subquery
 SELECT count(*) FROM (SELECT DISTINCT left(ssn, 1) FROM people) q;
+
+-- join by a column of two types in a subquery
+SELECT pin FROM (SELECT pin FROM lockers LEFT JOIN staff USING (pin)) q;
+
+-- join by a column of two types in a CTE
+WITH q AS (SELECT * FROM lockers l JOIN staff s USING (pin)) SELECT pin FROM q;
+
+-- join by a column of two types, right side
+SELECT q.pin FROM (SELECT pin FROM staff RIGHT JOIN lockers USING (pin)) q ORDER BY 1;
+
+-- join by a column of two types in a cursor
+DECLARE c CURSOR FOR SELECT pin FROM lockers LEFT JOIN staff USING (pin);
+FETCH ALL c;
+
+-- join by a column of two types, prepared
+PREPARE typed AS SELECT pin FROM lockers LEFT JOIN staff USING (pin);
+EXECUTE typed;
