@@ -184,6 +184,7 @@ class Decoder:
 
     out: list[Any]                                                      # Finished, and events that `slow` made
     joining: bool                                                       # a divided record waits for its end
+    wall: int                                                           # ns, of the last record
     def __init__(self, slow: Any) -> None: ...
     def segment(self) -> None: ...                                      # what follows is of the next segment
     def read(self, data: bytes, offset: int, base: int, size: int, limit: int) -> tuple[int, int, int, int]:

@@ -129,6 +129,7 @@ cdef class Decoder:
     cdef bytes tag_raw, tag     # the tag before, most are alike
     cdef Buffer scratch
     cdef public bint joining    # a divided record is open
+    cdef public int64_t wall    # of the last record
     cdef public list out
 
     def __init__(self, slow):
@@ -200,6 +201,8 @@ cdef class Decoder:
 
     cdef int one(self, int kind, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
                  Py_ssize_t offset) except -1:
+        if wall:
+            self.wall = wall
         try:
             if kind == KIND_BIND:
                 self.on_bind(number, seq, wall, p, n, offset)

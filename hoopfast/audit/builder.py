@@ -82,6 +82,7 @@ class _State(msgspec.Struct, array_like=True):
     known: list[tuple[int, int]]
     sessions: list[tuple[int, bytes, list[_Bound], list[_Intent]]]
     joiner: tuple[Record, list[bytes]] | None
+    wall: int = 0
 
 
 _unpack = msgspec.msgpack.Decoder(_State)
@@ -171,6 +172,11 @@ class EventBuilder:
         return [event for event in map(decode, self._core.running(older_than)) if isinstance(event, Statement)]
 
     @property
+    def wall(self) -> int:
+        """When the last record was written, ns: of a dead worker the last sign of life, the same at every reading."""
+        return self._core.wall
+
+    @property
     def open_sessions(self) -> int:
         return self._core.open_sessions
 
@@ -180,12 +186,13 @@ class EventBuilder:
         return self._rare.damaged
 
     def snapshot(self) -> bytes:
-        return _pack.encode(_State(*self._core.state(), self._rare.joiner.snapshot()))
+        return _pack.encode(_State(*self._core.state(), self._rare.joiner.snapshot(), self._core.wall))
 
     def restore(self, state: bytes) -> None:
         """Raises msgspec.MsgspecError when it is not a snapshot of this version."""
         taken = _unpack.decode(state)
         self._rare.joiner.restore(taken.joiner)
+        self._core.wall = taken.wall
         try:
             self._core.load(taken.definitions, taken.known, taken.sessions, not self._rare.joiner.idle)
         except (*Rare.FAULTS, OverflowError) as failure:

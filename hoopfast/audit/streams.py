@@ -184,7 +184,8 @@ class WorkerStream:
             return True
         self.current = True
         if not live:
-            into += self._builder.flush(time.time_ns())
+            # Not now: whoever reads this again after a crash has to come to the same events.
+            into += self._builder.flush(self._builder.wall)
             self.done = True
         return False
 

@@ -106,7 +106,8 @@ class CounterPage:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, model.COUNTER_PAGE_BYTES)
+            # Allocated, not only sized: on a full disk the first write into a hole would kill the worker (SIGBUS).
+            os.posix_fallocate(descriptor, 0, model.COUNTER_PAGE_BYTES)
             self._map = mmap.mmap(descriptor, model.COUNTER_PAGE_BYTES)
         finally:
             os.close(descriptor)
@@ -215,7 +216,14 @@ class Pool:
         self._restarting.pop(index, None)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         boot = self._next_boot()
-        counters = CounterPage(self._state_dir / "run" / f"counters-{index}")
+        try:
+            counters = CounterPage(self._state_dir / "run" / f"counters-{index}")
+        except OSError:
+            log.exception("worker %d could not be started: there is no room for its counters", index)
+            ours.close()
+            theirs.close()
+            self._restart_later(index, lived_s=0.0)
+            return
         process = self._context.Process(
             target=_run_worker,
             args=(self._entry, index, theirs, str(counters.path), str(self._state_dir), boot),

@@ -225,6 +225,30 @@ def test_kill_between_write_and_checkpoint(world: World, monkeypatch: pytest.Mon
     assert max(Counter(line["seq"] for line in world.lines()).values()) == 1
 
 
+def test_kill_before_the_first_checkpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adopted journal too: what it ends with is the same at every reading, in both stores."""
+    writer = world.writer()
+    writer.start(S)
+    run(writer, S, 5)
+    writer.query(S, "SELECT 1")
+    world.live = set()
+    shipper = world.shipper(world.sqlite(), world.jsonl())
+    monkeypatch.setattr(shipper_module.Shipper, "_checkpoint", lambda self: None)
+    drain(shipper)
+    before = world.lines()
+    monkeypatch.undo()
+    for sink in shipper._sinks:
+        sink.close()
+
+    again = world.shipper(world.sqlite(), world.jsonl())
+    drain(again)
+    again.close()
+    assert world.lines() == before and len(before) == 8
+    assert [n for _, n, _ in world.rows()] == [line["seq"] for line in before]
+    report = verify_store(world.root / "audit.db", [known.key for known in KeyRing(world.root / "audit-keys").public()])
+    assert not report.problems
+
+
 @pytest.mark.parametrize("steps", range(1, 8))
 def test_restart_anywhere_gives_the_same_trail(world: World, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipper_module, "BATCH_RECORDS", 3)

@@ -92,7 +92,10 @@ class JsonlSink:
             _compress(self._finished[0])
             del self._finished[0]
         if self._fd < 0:
-            return {}
+            # A mark all the same, of the file that would come next: without one, what is written before the next mark
+            # could not be cut back after a crash, and would stand there twice.
+            day = time.strftime("%Y%m%d", time.gmtime())
+            return {"day": day, "part": self._next_part(day), "size": 0}
         os.fsync(self._fd)
         _sync_directory(self._directory)
         return {"day": self._day, "part": self._part, "size": self._size}
