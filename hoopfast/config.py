@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from hoopfast import checks, document, limits, secrets, units
+from hoopfast import checks, config_sinks, document, limits, secrets, units
+from hoopfast.config_sinks import Sink
 from hoopfast.errors import ConfigError, Problem
 
 size_bytes = units.size_bytes                       # "64KiB" -> 65536; ValueError
@@ -91,11 +92,6 @@ class Upstream(Section, frozen=True, kw_only=True):
 class Connection(Section, frozen=True, kw_only=True):
     upstream: Upstream
     max_sessions: Annotated[int, msgspec.Meta(ge=0)] = 0    # 0: no limit of its own
-
-
-class Sink(Section, frozen=True, kw_only=True):
-    kind: Literal["sqlite", "jsonl"]
-    path: str = ""                                  # relative to state_dir; default by kind
 
 
 class Audit(Section, frozen=True, kw_only=True):
@@ -200,6 +196,7 @@ def secret_references(config: Config) -> Iterator[tuple[str, str]]:
         for name, connection in config.connections.items()
     ]
     found += [(f"$.approvals.webhooks[{i}].secret", hook.secret) for i, hook in enumerate(config.approvals.webhooks)]
+    found += config_sinks.references(config.audit.sinks, "$.audit.sinks")
     found.append(("$.store", config.store))
     return ((path, text) for path, text in found if secrets.looks_like_reference(text))
 
@@ -232,6 +229,7 @@ def _resolved(config: Config, base: Path) -> Config:
         store=reference(config.store),
         identity=tuple(change(i, ca=absolute(i.ca), client_secret=reference(i.client_secret)) for i in config.identity),
         connections={n: change(c, upstream=upstream(c.upstream)) for n, c in config.connections.items()},
+        audit=change(config.audit, sinks=tuple(config_sinks.resolved(sink, str(base)) for sink in config.audit.sinks)),
         approvals=change(config.approvals, webhooks=tuple(
             change(w, secret=reference(w.secret)) for w in config.approvals.webhooks)),
         policy=absolute(config.policy),
@@ -255,6 +253,7 @@ def _rules(base: Path, production: bool) -> document.Checks:
         Issuer: functools.partial(_check_issuer, base, production),
         Upstream: functools.partial(_check_upstream, base),
         Audit: _check_audit,
+        Sink: config_sinks.check,
         Webhook: _check_webhook,
         Config: functools.partial(_check_config, base),
     }
@@ -364,10 +363,7 @@ def _check_audit(audit: Audit, path: str, report: document.Report) -> None:
             if name == "max_bytes" and size < 2 * limits.JOURNAL_SEGMENT_BYTES:
                 least = 2 * limits.JOURNAL_SEGMENT_BYTES >> 20
                 report.add(f"{path}.{name}", f"must be at least {least}MiB, two segments of the journal")
-    if not audit.sinks and not report.touches(f"{path}.sinks"):
-        report.add(f"{path}.sinks", "is empty: what happens would be kept nowhere")
-    if len({(s.kind, s.path) for s in audit.sinks}) < len(audit.sinks):
-        report.add(f"{path}.sinks", "two sinks of one kind write to the same path")
+    config_sinks.check_all(audit.sinks, f"{path}.sinks", report)
 
 
 def _check_webhook(hook: Webhook, path: str, report: document.Report) -> None:

@@ -1,19 +1,18 @@
-"""How the embedded store is searched: filters as conditions, and which index to begin with. Used by audit.search.
+"""How a store is searched: filters as conditions, and which index to begin with. Used by audit.search.
 
 Questions are answered newest first. Where a filter leaves few events, its index gives them all; otherwise the newest
 events are looked through, where what is common soon turns up; only if it does not, the best index is taken however many
-it gives. SQLite's own planner has no numbers to choose by, so every query says what it means: a `+` before a column
-forbids its index.
+it gives. No planner knows that, so every query says what it means: a `+` before a column forbids its index.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from hoopfast import units
+from hoopfast.audit.database import Database
 from hoopfast.audit.events import nanoseconds
 from hoopfast.audit.sinks.sqlite import MANY_ROWS, SLOW_US, SPAN, USUAL_KIND
 from hoopfast.errors import GatewayError
@@ -28,6 +27,7 @@ FILTERS = (
     "event", "rows", "duration", "since", "until",
 )
 Values = list[Any]
+_USER = '"user"'                        # bare, it is a function of PostgreSQL
 
 
 class BadSearch(GatewayError):
@@ -54,7 +54,7 @@ class Condition(NamedTuple):
     times: tuple[int, int] | None = None
 
 
-def conditions(db: sqlite3.Connection, filters: Mapping[str, Any]) -> list[Condition]:
+def conditions(db: Database, filters: Mapping[str, Any]) -> list[Condition]:
     """What the filters mean; empty ones do not count. Raises BadSearch."""
     for name in filters:
         if name not in FILTERS:
@@ -62,11 +62,11 @@ def conditions(db: sqlite3.Connection, filters: Mapping[str, Any]) -> list[Condi
     given = {name: str(value) for name, value in filters.items() if value not in {None, ""}}
     found = [_MADE[name](db, value) for name, value in given.items() if name in _MADE]
     if "since" in given or "until" in given:
-        found.append(_time(given.get("since", ""), given.get("until", "")))
+        found.append(_time(db, given.get("since", ""), given.get("until", "")))
     return found
 
 
-def newest(db: sqlite3.Connection, wanted: list[Condition], limit: int, before: int | None) -> list[int]:
+def newest(db: Database, wanted: list[Condition], limit: int, before: int | None) -> list[int]:
     """Ids of the newest events that meet all conditions, newest first; with `before`, only smaller ids."""
     top = before if before is not None else last_id(db) + 1
     drivers = [condition for condition in wanted if condition.sources]
@@ -82,26 +82,26 @@ def newest(db: sqlite3.Connection, wanted: list[Condition], limit: int, before: 
     return _scan(db, wanted, limit, 0, top)
 
 
-def oldest(db: sqlite3.Connection, wanted: list[Condition], limit: int, after: int) -> list[int]:
+def oldest(db: Database, wanted: list[Condition], limit: int, after: int) -> list[int]:
     """Ids in order of arrival, behind `after`; reads the whole table, a part at a time."""
     where, values = _all(wanted)
     query = f"SELECT e.id FROM events e WHERE e.id > ?{where} ORDER BY e.id LIMIT ?"
     return [row[0] for row in db.execute(query, (after, *values, limit))]
 
 
-def listed(db: sqlite3.Connection, wanted: list[Condition]) -> list[int] | None:
+def listed(db: Database, wanted: list[Condition]) -> list[int] | None:
     """All ids in order of arrival, when an index gives few enough; None: read the table."""
     best = _least(db, [condition for condition in wanted if condition.sources], LISTED)
-    return sorted(_by(db, best, wanted, -1, 2**63 - 1)) if best is not None else None
+    return sorted(_by(db, best, wanted, 2**62, 2**63 - 1)) if best is not None else None
 
 
-def last_id(db: sqlite3.Connection) -> int:
+def last_id(db: Database) -> int:
     return int(db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
 
 
 # ---------------------------------------------------------------- ways
 
-def _least(db: sqlite3.Connection, drivers: list[Condition], most: int) -> Condition | None:
+def _least(db: Database, drivers: list[Condition], most: int) -> Condition | None:
     """The condition whose index gives the fewest events, when that is not more than `most`."""
     best, least = None, most
     for condition in drivers:
@@ -114,7 +114,7 @@ def _least(db: sqlite3.Connection, drivers: list[Condition], most: int) -> Condi
     return best
 
 
-def _by(db: sqlite3.Connection, driver: Condition, wanted: list[Condition], limit: int, top: int) -> list[int]:
+def _by(db: Database, driver: Condition, wanted: list[Condition], limit: int, top: int) -> list[int]:
     where, values = _all([condition for condition in wanted if condition is not driver])
     found: set[int] = set()
     for source in driver.sources:
@@ -122,16 +122,16 @@ def _by(db: sqlite3.Connection, driver: Condition, wanted: list[Condition], limi
                  " ORDER BY +e.id DESC LIMIT ?")
         found.update(row[0] for row in db.execute(query, (*source.values, top, *values, limit)))
     ids = sorted(found, reverse=True)
-    return ids if limit < 0 else ids[:limit]
+    return ids[:limit]
 
 
-def _scan(db: sqlite3.Connection, wanted: list[Condition], limit: int, bottom: int, top: int) -> list[int]:
+def _scan(db: Database, wanted: list[Condition], limit: int, bottom: int, top: int) -> list[int]:
     where, values = _all(wanted)
     query = f"SELECT e.id FROM events e WHERE e.id >= ? AND e.id < ?{where} ORDER BY e.id DESC LIMIT ?"
     return [row[0] for row in db.execute(query, (bottom, top, *values, limit))]
 
 
-def _look_through(db: sqlite3.Connection, wanted: list[Condition], limit: int, top: int) -> tuple[list[int], bool]:
+def _look_through(db: Database, wanted: list[Condition], limit: int, top: int) -> tuple[list[int], bool]:
     """What the newest NEWEST events that may be meant have to offer, and whether these were all."""
     found: list[int] = []
     left = NEWEST
@@ -146,15 +146,15 @@ def _look_through(db: sqlite3.Connection, wanted: list[Condition], limit: int, t
     return found, True
 
 
-def _ranges(db: sqlite3.Connection, wanted: list[Condition], top: int) -> Iterator[tuple[int, int]]:
+def _ranges(db: Database, wanted: list[Condition], top: int) -> Iterator[tuple[int, int]]:
     """(first id, id behind the last) of events that may be from the wanted times, newest first."""
     times = next((condition.times for condition in wanted if condition.times), None)
-    if times is None:
+    if times is None and not db.sparse:
         yield 0, top
         return
     begin = end = top
     query = "SELECT block FROM spans WHERE block <= ? AND latest >= ? AND earliest < ? ORDER BY block DESC"
-    for (block,) in db.execute(query, (top // SPAN, *times)).fetchall():
+    for (block,) in db.execute(query, (top // SPAN, *(times or (-(2**63), 2**63 - 1)))):
         stop = min(top, (block + 1) * SPAN)
         if stop != begin:
             if begin < end:
@@ -173,68 +173,69 @@ def _all(wanted: Iterable[Condition]) -> tuple[str, Values]:
 
 # ---------------------------------------------------------------- filters
 
-def _of_sessions(column: str) -> Callable[[sqlite3.Connection, str], Condition]:
-    def made(_: sqlite3.Connection, value: str) -> Condition:
-        sessions = f"session IN (SELECT id FROM sessions WHERE {column} = ?)"
-        return Condition(f"+e.{sessions}", [value], (_sessions(sessions, value),))
+def _of_sessions(column: str) -> Callable[[Database, str], Condition]:
+    def made(db: Database, value: str) -> Condition:
+        return Condition(_in_sessions(db, "+e.session", column), [value], (_sessions(db, column, value),))
 
     return made
 
 
-def _sessions(condition: str, value: str) -> Source:
-    return Source("events e INDEXED BY events_name", f"e.{condition}", [value])
+def _in_sessions(db: Database, of: str, column: str) -> str:
+    return db.among(of, f"SELECT id FROM sessions WHERE {column} = ?")
 
 
-def _user(_: sqlite3.Connection, value: str) -> Condition:
+def _sessions(db: Database, column: str, value: str) -> Source:
+    return Source(db.by_index("events_name"), _in_sessions(db, "e.session", column), [value])
+
+
+def _user(db: Database, value: str) -> Condition:
     """The session's user, or the event's own where there is no session."""
-    sessions, marked = "session IN (SELECT id FROM sessions WHERE user = ?)", _marked("user", "m.value = ?", [value])
-    where = f"(+e.{sessions} OR +e.id IN (SELECT event FROM marks WHERE name = 'user' AND value = ?))"
-    return Condition(where, [value, value], (_sessions(sessions, value), marked))
+    own = db.among("+e.id", "SELECT event FROM marks WHERE name = 'user' AND value = ?")
+    where = f"({_in_sessions(db, '+e.session', _USER)} OR {own})"
+    return Condition(where, [value, value], (_sessions(db, _USER, value), _marked(db, "user", "m.value = ?", [value])))
 
 
-def _marked(name: str, where: str, values: Values) -> Source:
-    return Source("marks m CROSS JOIN events e ON e.id = m.event", f"m.name = '{name}' AND {where}", values)
+def _marked(db: Database, name: str, where: str, values: Values) -> Source:
+    return Source(f"marks m {db.join} events e ON e.id = m.event", f"m.name = '{name}' AND {where}", values)
 
 
-def _sqlstate(_: sqlite3.Connection, value: str) -> Condition:
+def _sqlstate(db: Database, value: str) -> Condition:
     """A code, or the first two signs of one: its class."""
     where, values = ("value = ?", [value])
     if len(value) < 5:
         where, values = "value >= ? AND value < ?", [value, value + "\x7f"]
-    of = f"+e.id IN (SELECT event FROM marks WHERE name = 'sqlstate' AND {where})"
-    return Condition(of, values, (_marked("sqlstate", where.replace("value", "m.value"), values),))
+    of = db.among("+e.id", f"SELECT event FROM marks WHERE name = 'sqlstate' AND {where}")
+    return Condition(of, values, (_marked(db, "sqlstate", where.replace("value", "m.value"), values),))
 
 
-def _of_definitions(where: str, values: Values) -> Condition:
-    of = f"definition IN (SELECT {where})"
-    return Condition(f"+e.{of}", values, (Source("events e INDEXED BY events_definition", f"e.{of}", values),))
+def _of_definitions(db: Database, where: str, values: Values) -> Condition:
+    index = Source(db.by_index("events_definition"), db.among("e.definition", f"SELECT {where}"), values)
+    return Condition(db.among("+e.definition", f"SELECT {where}"), values, (index,))
 
 
-def _text(_: sqlite3.Connection, value: str) -> Condition:
-    words = [word for word in value.replace('"', " ").split() if any(c.isalnum() for c in word)]
-    if words:
-        return _of_definitions("rowid FROM texts WHERE texts MATCH ?", [" ".join(f'"{word}"*' for word in words)])
-    # Without a word there is nothing to look up in the index: signs are searched letter by letter.
-    return _of_definitions("id FROM definitions WHERE instr(sql, ?) > 0", [value])
+def _text(db: Database, value: str) -> Condition:
+    return _of_definitions(db, *db.with_words(value))
 
 
-def named(db: sqlite3.Connection, what: str, fits: Callable[[str], bool]) -> Condition:
+def named(db: Database, what: str, fits: Callable[[str], bool]) -> Condition:
     """Definitions under one of these names. There are few different ones: the index is read from name to name."""
     names = [row[0] for row in db.execute("""
 WITH RECURSIVE n(name) AS (
- SELECT min(name) FROM definition_names WHERE what = :what
- UNION ALL SELECT (SELECT min(d.name) FROM definition_names d WHERE d.what = :what AND d.name > n.name)
+ SELECT min(name) FROM definition_names WHERE what = ?
+ UNION ALL SELECT (SELECT min(d.name) FROM definition_names d WHERE d.what = ? AND d.name > n.name)
  FROM n WHERE n.name IS NOT NULL)
-SELECT name FROM n WHERE name IS NOT NULL""", {"what": what}) if fits(row[0])]
+SELECT name FROM n WHERE name IS NOT NULL""", (what, what)) if fits(row[0])]
+    if not names:
+        return _of_definitions(db, "definition FROM definition_names WHERE what IS NULL", [])
     marks = ",".join("?" * len(names))
-    return _of_definitions(f"definition FROM definition_names WHERE what = ? AND name IN ({marks})", [what, *names])
+    return _of_definitions(db, f"definition FROM definition_names WHERE what = ? AND name IN ({marks})", [what, *names])
 
 
-def _table(db: sqlite3.Connection, value: str) -> Condition:
+def _table(db: Database, value: str) -> Condition:
     return named(db, "tables", lambda name: value in {name, name.rpartition(".")[2]})
 
 
-def column_of(db: sqlite3.Connection, value: str) -> Condition:
+def column_of(db: Database, value: str) -> Condition:
     """Definitions that may read a column: schema.table.column, table.column (of any schema), or a column of any table.
 
     What a statement names without a schema may be in any; what it reads whole has all columns.
@@ -253,23 +254,19 @@ def column_of(db: sqlite3.Connection, value: str) -> Condition:
     return named(db, "columns", fits)
 
 
-def _event(_: sqlite3.Connection, value: str) -> Condition:
-    return _kinds("event = ?", value)
-
-
-def _kinds(where: str, value: str) -> Condition:
-    of = f"kind IN (SELECT code FROM kinds WHERE {where})"
-    rare = f"e.{of} AND e.kind <> {USUAL_KIND}"
+def _kinds(db: Database, where: str, value: str) -> Condition:
+    codes = f"SELECT code FROM kinds WHERE {where}"
+    rare = f"{db.among('e.kind', codes)} AND e.kind <> {USUAL_KIND}"
     usual = value in {"complete", "statement"}
-    index = () if usual else (Source("events e INDEXED BY events_kind", rare, [value]),)
-    return Condition(f"+e.{of}", [value], index)
+    index = () if usual else (Source(db.by_index("events_kind"), rare, [value]),)
+    return Condition(db.among("+e.kind", codes), [value], index)
 
 
 def _at_least(column: str, indexed: int, index: str, read: Callable[[str], int]) -> Callable[..., Condition]:
-    def made(_: sqlite3.Connection, value: str) -> Condition:
+    def made(db: Database, value: str) -> Condition:
         least = read(value)
         where = f"e.{column} >= ?"
-        source = Source(f"events e INDEXED BY {index}", f"{where} AND e.{column} >= {indexed}", [least])
+        source = Source(db.by_index(index), f"{where} AND e.{column} >= {indexed}", [least])
         return Condition(f"+{where}", [least], (source,) if least >= indexed else ())
 
     return made
@@ -288,7 +285,7 @@ def _duration(value: str) -> int:
         raise BadSearch(f"{value!r} is no duration; write 250ms, 5s, 2m, 1h") from None
 
 
-def _time(since: str, until: str) -> Condition:
+def _time(db: Database, since: str, until: str) -> Condition:
     parts, values = [], []
     times = [-(2**63), 2**63 - 1]
     for i, (text, sign) in enumerate(((since, ">="), (until, "<"))):
@@ -296,11 +293,11 @@ def _time(since: str, until: str) -> Condition:
             times[i] = nanoseconds(parse_time(text))
             parts.append(f"e.at {sign} ?")
             values.append(times[i])
-    index = Source("events e INDEXED BY events_at", " AND ".join(parts), values)
+    index = Source(db.by_index("events_at"), " AND ".join(parts), values)
     return Condition(" AND ".join(f"+{part}" for part in parts), values, (index,), (times[0], times[1]))
 
 
-_MADE: dict[str, Callable[[sqlite3.Connection, str], Condition]] = {
+_MADE: dict[str, Callable[[Database, str], Condition]] = {
     "user": _user,
     "connection": _of_sessions("connection"),
     "session": _of_sessions("session"),
@@ -308,11 +305,11 @@ _MADE: dict[str, Callable[[sqlite3.Connection, str], Condition]] = {
     "table": _table,
     "column": column_of,
     "kind": lambda db, value: named(db, "kinds", value.__eq__),
-    "verdict": lambda _, value: _of_definitions("id FROM definitions WHERE verdict = ?", [value]),
-    "rule": lambda _, value: _of_definitions("id FROM definitions WHERE rule = ?", [value]),
-    "outcome": lambda _, value: _kinds("outcome = ?", value),
+    "verdict": lambda db, value: _of_definitions(db, "id FROM definitions WHERE verdict = ?", [value]),
+    "rule": lambda db, value: _of_definitions(db, "id FROM definitions WHERE rule = ?", [value]),
+    "outcome": lambda db, value: _kinds(db, "outcome = ?", value),
     "sqlstate": _sqlstate,
-    "event": _event,
+    "event": lambda db, value: _kinds(db, "event = ?", value),
     "rows": _at_least("rows", MANY_ROWS, "events_rows", _rows),
     "duration": _at_least("duration_us", SLOW_US, "events_slow", _duration),
 }

@@ -6,13 +6,13 @@ and rules goes by their own names.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from hoopfast._wire import OUTCOME_TEXTS
+from hoopfast.audit.database import Database
 from hoopfast.audit.events import utc
 from hoopfast.audit.finding import column_of, conditions
 
@@ -23,29 +23,31 @@ _U64 = 2**64 - 1
 
 
 def readers(
-    db: sqlite3.Connection, column: str, filters: Mapping[str, Any], limit: int, sessions: str,
-) -> Iterator[tuple[sqlite3.Row, dict[str, Any]]]:
+    db: Database, column: str, filters: Mapping[str, Any], limit: int, sessions: str,
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """(row of the query `sessions`, what was read), the sessions that began last first."""
     source = column_of(db, column).sources[0]
     people = {name: value for name, value in filters.items() if name in {"user", "connection"} and value}
     where, values = "", []
     for name, value in people.items():
-        where += f" AND s.{name} = ?"
+        where += f' AND s."{name}" = ?'
         values.append(value)
     times = conditions(db, {name: value for name, value in filters.items() if name in {"since", "until"}})
     when = "".join(f" AND {time.where}" for time in times)
     moments = [moment for time in times for moment in time.values]
     # The index has definition and session: whose statements they are is known without reading one.
     found = db.execute(
-        f"SELECT s.id FROM sessions s WHERE s.id IN (SELECT DISTINCT e.session FROM {source.tables}"
-        f" WHERE {source.where}){where} ORDER BY s.started_at DESC, s.id DESC", (*source.values, *values)).fetchall()
+        "SELECT s.id FROM sessions s WHERE "
+        + db.among("s.id", f"SELECT DISTINCT e.session FROM {source.tables} WHERE {source.where}")
+        + f"{where} ORDER BY s.started_at DESC NULLS LAST, s.id DESC", (*source.values, *values)).fetchall()
     told = 0
     shown = ",".join(map(str, _SHOWN))
     for (session,) in found:
         if told >= limit:
             return
         summary = db.execute(
-            f"SELECT e.definition, count(*), sum(max(e.rows, 0)), min(e.at), max(e.at) FROM {source.tables}"
+            "SELECT e.definition, count(*), sum(CASE WHEN e.rows > 0 THEN e.rows ELSE 0 END), min(e.at), max(e.at)"
+            f" FROM {source.tables}"
             f" WHERE {source.where} AND e.session = ? AND e.kind IN ({shown})"
             f" AND (e.rows <> 0 OR e.kind <> {_ERROR}){when} GROUP BY e.definition",
             (*source.values, session, *moments)).fetchall()
@@ -55,7 +57,7 @@ def readers(
             yield row, _summary(db, summary, column)
 
 
-def _summary(db: sqlite3.Connection, found: list[Any], column: str) -> dict[str, Any]:
+def _summary(db: Database, found: list[Any], column: str) -> dict[str, Any]:
     name = column.rpartition(".")[2]
     masks: dict[str, None] = {}
     clear, sample = False, ""
@@ -66,7 +68,7 @@ def _summary(db: sqlite3.Connection, found: list[Any], column: str) -> dict[str,
         clear = clear or not own
         sample = sample or sql
     return {
-        "read": sum(part[1] for part in found), "rows": sum(part[2] for part in found) & _U64,
+        "read": sum(part[1] for part in found), "rows": int(sum(part[2] for part in found)) & _U64,
         "first": utc(min(part[3] for part in found)), "last": utc(max(part[4] for part in found)),
         "masks": list(masks), "clear": clear, "sample": sample,
     }

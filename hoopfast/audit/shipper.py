@@ -21,6 +21,18 @@ from typing import Any
 import msgspec
 
 from hoopfast.audit.builder import Batch
+from hoopfast.audit.lanes import (
+    BACKOFF_FIRST_S,
+    Checkpoint,
+    Lane,
+    ShipperLag,
+    SinkLag,
+    Standing,
+    error_of,
+    is_required,
+    unread_bytes,
+)
+from hoopfast.audit.outlet import Busy, Outlet
 from hoopfast.audit.sinks.base import Sink
 from hoopfast.audit.streams import (
     Place,
@@ -32,59 +44,15 @@ from hoopfast.audit.streams import (
     workers_of,
 )
 from hoopfast.errors import AuditUnavailable
+from hoopfast.limits import JOURNAL_SEGMENT_BYTES
 
 BATCH_RECORDS = 20_480                  # per stream, step and lane: some 5,000 statements, 25 ms, one transaction
 CHECKPOINT_S = 1.0
 RUNNING_AFTER_NS = 1_000_000_000
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.25, 30.0
+BACKOFF_MAX_S = 30.0
 CLOSE_S = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class Checkpoint(msgspec.Struct):
-    """What one sink has for good. `places`: stream -> (segment, offset); `done`: streams it has all of."""
-
-    places: dict[str, Place] = {}
-    done: list[str] = []
-    mark: dict[str, Any] = {}
-
-
-class ShipperLag(msgspec.Struct, frozen=True):
-    """How far the slowest sink is behind. `bytes` is an upper bound; `seconds` since it last had everything."""
-
-    bytes: int
-    seconds: float
-    events_total: int
-    errors: int
-    failing: dict[str, str] = {}        # sink -> its last error
-
-
-class _Lane:
-    """Streams at one place, and the sinks that have everything up to there (but for `pending`)."""
-
-    def __init__(self, sinks: list[Sink], streams: dict[str, Stream]) -> None:
-        self.sinks = sinks
-        self.streams = streams
-        self.pending = Batch()
-        self.retry_at = 0.0
-        self.backoff = BACKOFF_FIRST_S
-        self.error = ""
-        self.caught_up_at = time.monotonic()
-
-    @property
-    def places(self) -> dict[str, tuple[Place, bool]]:
-        return {key: (stream.place, stream.done) for key, stream in self.streams.items()}
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """Grows with every read; the lane that is ahead has the largest."""
-        places = [stream.place for stream in self.streams.values()]
-        return sum(place[0] for place in places), sum(place[1] for place in places)
-
-    @property
-    def current(self) -> bool:
-        return not self.pending and all(stream.current or stream.done for stream in self.streams.values())
 
 
 class Shipper:
@@ -92,11 +60,14 @@ class Shipper:
 
     `living(streams)` says which of these streams may still grow: `w<worker>-<boot>` of workers that run, and the spool
     (streams.Spool) that is written now. Once a stream is not among them, it is final. Checkpoints and spools live in
-    `ship` beside the journal directory. Raises OSError when those cannot be made, AuditUnavailable without a sink.
+    `ship` beside the journal directory. A sink that is not `required` (audit.outlet) and more than `optional_bytes`
+    behind is moved on to where the others are. Raises OSError when checkpoints cannot be made, AuditUnavailable
+    without a sink.
     """
 
     def __init__(
         self, journal_dir: Path, sinks: list[Sink], *, living: Callable[[Collection[str]], Collection[str]],
+        optional_bytes: int = 2**62,
     ) -> None:
         if not sinks:
             raise AuditUnavailable("there is no audit sink: name at least one under audit.sinks")
@@ -106,6 +77,9 @@ class Shipper:
         self._sinks = sinks
         self._step = threading.Lock()
         self._errors = 0
+        self._failures = {sink.name: 0 for sink in sinks}
+        self._skipped = {sink.name: 0 for sink in sinks}
+        self._optional_bytes = optional_bytes
         self._written = {sink.name: 0 for sink in sinks}
         self._next_checkpoint = 0.0
         self._next_running = 0.0
@@ -125,12 +99,25 @@ class Shipper:
         lanes = list(self._lanes)
         now = time.monotonic()
         return ShipperLag(
-            bytes=max((sum(s.unread_bytes() for s in list(lane.streams.values())) for lane in lanes), default=0),
-            seconds=max((0.0 if lane.current else now - lane.caught_up_at for lane in lanes), default=0.0),
+            bytes=max((unread_bytes(lane) for lane in lanes if lane.is_required), default=0),
+            seconds=max((0.0 if lane.current else now - lane.caught_up_at for lane in lanes if lane.is_required),
+                        default=0.0),
             events_total=max(self._written.values(), default=0),
-            errors=self._errors,
-            failing={lane.sinks[0].name: lane.error for lane in lanes if lane.error and lane.sinks},
+            errors=self._errors + sum(sink.errors for sink in self._sinks if isinstance(sink, Outlet)),
+            failing={sink.name: error for lane in lanes for sink in lane.sinks if (error := error_of(sink, lane))},
+            sinks={sink.name: self._lag_of(sink, lane, now) for lane in lanes for sink in lane.sinks},
         )
+
+    def _lag_of(self, sink: Sink, lane: Lane, now: float) -> SinkLag:
+        lag = SinkLag(
+            bytes=unread_bytes(lane), seconds=0.0 if lane.current else now - lane.caught_up_at,
+            events=self._written[sink.name], errors=self._failures[sink.name], skipped=self._skipped[sink.name],
+            error=error_of(sink, lane), required=is_required(sink))
+        if not isinstance(sink, Outlet):
+            return lag
+        return msgspec.structs.replace(
+            lag, seconds=max(lag.seconds, sink.waits_s()), events=sink.delivered, errors=sink.errors,
+            dead=sink.letters.count if sink.letters is not None else 0)
 
     def close(self) -> None:
         """Ship what is there, for a few seconds at most; what is left is found again at the next start."""
@@ -138,6 +125,10 @@ class Shipper:
             deadline = time.monotonic() + CLOSE_S
             while self._advance() and time.monotonic() < deadline:
                 pass
+            self._checkpoint()
+            for sink in self._sinks:
+                if isinstance(sink, Outlet):
+                    sink.finish(deadline)
             self._checkpoint()
             for lane in self._lanes:
                 for stream in lane.streams.values():
@@ -163,6 +154,7 @@ class Shipper:
             built += self._ship(lane, live, lead)
             if lead is None:
                 lead = lane.places
+        self._move_on()
         self._merge()
         now = time.monotonic()
         if now >= self._next_running:
@@ -173,7 +165,7 @@ class Shipper:
             self._checkpoint()
         return built
 
-    def _ship(self, lane: _Lane, live: dict[str, bool], lead: dict[str, tuple[Place, bool]] | None) -> int:
+    def _ship(self, lane: Lane, live: dict[str, bool], lead: dict[str, tuple[Place, bool]] | None) -> int:
         now = time.monotonic()
         if now < lane.retry_at:
             return 0
@@ -195,12 +187,14 @@ class Shipper:
             lane.caught_up_at = now
         return built
 
-    def _write(self, lane: _Lane) -> None:
+    def _write(self, lane: Lane) -> None:
         batch, failed = lane.pending, []
         for sink in lane.sinks:
             try:
                 sink.write(batch)
                 self._written[sink.name] += len(batch)
+            except Busy:
+                failed.append((sink, ""))
             except Exception as failure:  # noqa: BLE001  (whatever a sink does must not stop the others)
                 self._failed(sink, failure)
                 failed.append((sink, f"{type(failure).__name__}: {failure}"))
@@ -211,17 +205,19 @@ class Shipper:
             left = lane
             if len(lane.sinks) > 1:
                 lane.sinks.remove(sink)
-                left = _Lane([sink], {key: stream.clone() for key, stream in lane.streams.items()})
+                left = Lane([sink], {key: stream.clone() for key, stream in lane.streams.items()})
                 left.pending, left.caught_up_at = batch, lane.caught_up_at
                 self._lanes.append(left)
             left.error = error
-            left.retry_at = time.monotonic() + left.backoff
-            left.backoff = min(left.backoff * 2, BACKOFF_MAX_S)
+            if error:
+                left.retry_at = time.monotonic() + left.backoff
+                left.backoff = min(left.backoff * 2, BACKOFF_MAX_S)
         if lane.sinks[0] not in [sink for sink, _ in failed]:
             lane.pending, lane.error, lane.backoff = Batch(), "", BACKOFF_FIRST_S
 
     def _failed(self, sink: Sink, failure: Exception) -> None:
         self._errors += 1
+        self._failures[sink.name] += 1
         said = f"{type(failure).__name__}: {failure}"
         log.error("audit sink failed", extra={"fields": {"sink": sink.name, "error": said}})
 
@@ -238,6 +234,34 @@ class Shipper:
             for key, path in spools.items():
                 if key not in known and key not in done:
                     known[key] = SpoolStream(path)
+
+    def _move_on(self) -> None:
+        """Sinks that the journal need not wait for, and that are too far behind, go on where the first lane is."""
+        lead = max((lane for lane in self._lanes if lane.is_required), key=lambda lane: lane.progress, default=None)
+        for lane in self._lanes:
+            if lead is None or lane.is_required or self._behind(lane, lead) <= self._optional_bytes:
+                continue
+            for stream in lane.streams.values():
+                stream.close()
+            lane.streams = {key: stream.clone() for key, stream in lead.streams.items()}
+            lane.pending, lane.error = Batch(), ""
+            for sink in lane.sinks:
+                self._skipped[sink.name] += 1
+                log.error("an audit sink was moved on: the journal could not wait for it, and it misses events", extra={
+                    "fields": {"sink": sink.name, "error": error_of(sink, lane)}})
+                if isinstance(sink, Outlet):
+                    sink.drop()
+                self._keep_standing(sink, self._standing(sink, lane), sink.sync())
+
+    def _behind(self, lane: Lane, lead: Lane) -> int:
+        """Bytes of whole segments that stay for this lane alone."""
+        count = 0
+        for worker, boot in workers_of(self._journal):
+            own, first = (other.streams.get(f"w{worker}-{boot}") for other in (lane, lead))
+            if own is not None and first is not None and not own.done:
+                numbers = segment_paths(self._journal, worker, boot)
+                count += sum(1 for number in numbers if own.place[0] <= number < first.place[0])
+        return count * JOURNAL_SEGMENT_BYTES
 
     def _merge(self) -> None:
         for lane in list(self._lanes):
@@ -267,37 +291,57 @@ class Shipper:
 
     def _checkpoint(self) -> None:
         for lane in self._lanes:
-            if lane.pending:
-                continue
             for sink in lane.sinks:
                 try:
-                    self._keep(sink, lane)
+                    if isinstance(sink, Outlet):
+                        self._keep_later(sink, lane)
+                    elif not lane.pending:
+                        self._keep(sink, lane)
                 except Exception as failure:  # noqa: BLE001  (sync of a sink, or the disk)
                     self._failed(sink, failure)
         self._delete()
 
-    def _keep(self, sink: Sink, lane: _Lane, *, first: bool = False) -> None:
+    def _keep(self, sink: Sink, lane: Lane, *, first: bool = False) -> None:
+        kept, standing = self._kept[sink.name], self._standing(sink, lane)
+        if not first and (standing.places, standing.done) == (kept.places, kept.done):
+            sink.kept(kept.mark)
+        else:
+            self._keep_standing(sink, standing, sink.sync())
+
+    def _keep_later(self, sink: Outlet, lane: Lane) -> None:
+        """A checkpoint of what was written some time ago, and is delivered by now."""
+        answered = sink.answer()
+        if answered is not None:
+            self._keep_standing(sink, *answered)
+        kept, standing = self._kept[sink.name], self._standing(sink, lane)
+        if not sink.is_asked and not lane.pending and (standing.places, standing.done) != (kept.places, kept.done):
+            sink.ask(standing)
+
+    def _standing(self, sink: Sink, lane: Lane) -> Standing:
         kept = self._kept[sink.name]
         places = {key: stream.place for key, stream in lane.streams.items() if not stream.done}
         done = [key for key, stream in lane.streams.items() if stream.done]
         # From before a restart, and other sinks still need the files.
         done += [key for key in kept.done if key not in lane.streams and self._is_present(key)]
-        if not first and (places, done) == (kept.places, kept.done):
-            sink.kept(kept.mark)
-            return
-        mark = sink.sync()
+        states = {}
+        for key in places:
+            segment, snapshot = lane.streams[key].state()
+            if snapshot:
+                states[f"{key}-{segment}.state"] = snapshot
+        return Standing(places, done, states)
+
+    def _keep_standing(self, sink: Sink, standing: Standing, mark: dict[str, Any]) -> None:
         home = self._home / sink.name
         home.mkdir(mode=0o700, exist_ok=True)
-        for key, stream in lane.streams.items():
-            segment, snapshot = stream.state()
-            path = home / f"{key}-{segment}.state"
-            if snapshot and not stream.done and not path.exists():
+        for name, snapshot in standing.states.items():
+            path = home / name
+            if not path.exists():
                 _write_file(path, snapshot)
-        new = Checkpoint(places, done, mark)
+        new = Checkpoint(standing.places, standing.done, mark)
         _write_file(home / "checkpoint", msgspec.json.encode(new))
         self._kept[sink.name] = new
         sink.kept(mark)
-        wanted = {f"{key}-{place[0]}.state" for key, place in places.items()}
+        wanted = {f"{key}-{place[0]}.state" for key, place in standing.places.items()}
         for path in home.glob("*.state"):
             if path.name not in wanted:
                 path.unlink()
@@ -324,8 +368,8 @@ class Shipper:
             path.stem == key for path in spool_files(self._home)
         )
 
-    def _restore(self) -> list[_Lane]:
-        lanes: list[_Lane] = []
+    def _restore(self) -> list[Lane]:
+        lanes: list[Lane] = []
         loaded = {sink.name: self._load(sink.name) for sink in self._sinks}
         # A sink that is new here starts where another one stands: what went before is not in the journal any more. It
         # gets a checkpoint at once, or it would be new again after a restart and lose what it could not take by then.
@@ -343,7 +387,7 @@ class Shipper:
                     lane.sinks.append(sink)
                     break
             else:
-                lanes.append(_Lane([sink], self._streams(checkpoint, self._home / origin)))
+                lanes.append(Lane([sink], self._streams(checkpoint, self._home / origin)))
         for lane in lanes:
             for sink in lane.sinks:
                 if loaded[sink.name] is None:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -81,9 +81,10 @@ def compare(
     """Say what happened to the events of a checkpoint. `expected`: their leaves, which lead to its root."""
     before = report.problems_total
     wanted = hashes(expected)
-    place_of = {leaf: c.first + i for i, leaf in enumerate(wanted)}
+    first = c.last - len(wanted) + 1
+    place_of = {leaf: first + i for i, leaf in enumerate(wanted)}
     here = {one.leaf for one in found}
-    missing = {c.first + i for i, leaf in enumerate(wanted) if leaf not in here and leaf not in near.found}
+    missing = {first + i for i, leaf in enumerate(wanted) if leaf not in here and leaf not in near.found}
     for one in found:
         if one.leaf in place_of or one.leaf in near.expected:
             continue
@@ -112,10 +113,75 @@ def hashes(leaves: bytes) -> list[bytes]:
     return [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
 
 
+# ---------------------------------------------------------------- a store of rows
+
+class Trail(Protocol):
+    """A chain and its events, read in one snapshot. Rows begin with an event's place in the chain."""
+
+    def last_number(self) -> int: ...
+
+    def checkpoints(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """(number, line, leaves) as they stand there."""
+
+    def checkpoint(self, number: int) -> bytes | None: ...
+
+    def is_removed(self, report: Report, c: Checkpoint) -> bool:
+        """Whether retention has removed all its events; says in the report when it should not have."""
+
+    def expected(self, c: Checkpoint, leaves: bytes, rows: Sequence[tuple[Any, ...]]) -> bytes:
+        """Of the leaves that lead to its root, those whose events should be here."""
+
+    def rows(self, c: Checkpoint) -> list[tuple[Any, ...]]: ...
+    def leaves(self, rows: Iterable[tuple[Any, ...]]) -> bytes: ...
+
+    def around(self, c: Checkpoint) -> Neighbours:
+        """Of one checkpoint before and one behind: further away nothing moves by accident."""
+
+    def name(self, row: tuple[Any, ...]) -> str: ...
+
+    def is_end(self, c: Checkpoint) -> bool:
+        """Whether nothing stands behind it."""
+
+    def unsealed(self, head: Checkpoint | None) -> int: ...
+
+    def surroundings(self, report: Report, head: Checkpoint | None, begin: int) -> None:
+        """What stands, or is missing, where no checkpoint is."""
+
+    def check_derived(self, report: Report) -> None:
+        """What is repeated so that it can be searched."""
+
+
+def line_or_none(lines: StoredLines, row: tuple[Any, ...]) -> bytes:
+    try:
+        return lines.line(row)
+    except (ValueError, TypeError, AttributeError, msgspec.MsgspecError) as failure:
+        # Not as any gateway writes it: no line, and a leaf that nothing has.
+        return f"unreadable: {failure}\n".replace("\n", " ").encode() + b"\n"
+
+
+def verify_trail(
+    trail: Trail, report: Report, keys: Iterable[Ed25519PublicKey], *, second: Path | None = None, begin: int = 1,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """As verify_store, of an opened store."""
+    chain, last = Chain(keys), trail.last_number()
+    for number, line, leaves in trail.checkpoints():
+        c = link(report, chain, number, line)
+        if c is not None and c.kind == "events" and c.number >= begin and not trail.is_removed(report, c):
+            _check_rows(report, trail, c, leaves, is_end=number == last)
+            progress(report.events)
+    finish(report, chain)
+    trail.surroundings(report, chain.head, begin)
+    report.unsealed = trail.unsealed(chain.head)
+    trail.check_derived(report)
+    if second is not None:
+        check_second(report, chain, second, trail.checkpoint)
+
+
 # ---------------------------------------------------------------- the embedded store
 
 class StoreFile:
-    """The SQLite file, read only. Raises GatewayError when it cannot be read as an audit store."""
+    """The SQLite file, read only; see Trail. Raises GatewayError when it cannot be read as an audit store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,8 +198,10 @@ class StoreFile:
     def close(self) -> None:
         self.db.close()
 
+    def last_number(self) -> int:
+        return int(self.db.execute("SELECT coalesce(max(number), 0) FROM checkpoints").fetchone()[0])
+
     def checkpoints(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """(number, line, leaves) as they stand there."""
         for number, line, leaves in self.db.execute("SELECT number, line, leaves FROM checkpoints ORDER BY number"):
             yield number, str(line).encode(), bytes(leaves)
 
@@ -141,26 +209,30 @@ class StoreFile:
         found = self.db.execute("SELECT line FROM checkpoints WHERE number=?", (number,)).fetchone()
         return str(found[0]).encode() if found else None
 
-    def rows(self, first: int, last: int) -> list[tuple[Any, ...]]:
+    def is_removed(self, report: Report, c: Checkpoint) -> bool:  # noqa: ARG002
+        return False
+
+    def expected(self, c: Checkpoint, leaves: bytes, rows: Sequence[tuple[Any, ...]]) -> bytes:  # noqa: ARG002
+        return leaves
+
+    def rows(self, c: Checkpoint) -> list[tuple[Any, ...]]:
+        return self.between(c.first, c.last)
+
+    def between(self, first: int, last: int) -> list[tuple[Any, ...]]:
         return self.db.execute(f"{QUERY} WHERE id BETWEEN ? AND ? ORDER BY id", (first, last)).fetchall()
 
     def line(self, row: tuple[Any, ...]) -> bytes:
-        try:
-            return self._lines.line(row)
-        except (ValueError, TypeError, AttributeError, msgspec.MsgspecError) as failure:
-            # Not as any gateway writes it: no line, and a leaf that nothing has.
-            return f"unreadable: {failure}\n".replace("\n", " ").encode() + b"\n"
+        return line_or_none(self._lines, row)
 
     def leaves(self, rows: Iterable[tuple[Any, ...]]) -> bytes:
         return leaf_hashes(EMPTY.join(map(self.line, rows)))
 
     def around(self, c: Checkpoint) -> Neighbours:
-        """Of one checkpoint before and one behind: further away nothing moves by accident."""
         expected, found = set[bytes](), set[bytes]()
         query = "SELECT leaves, first, last FROM checkpoints WHERE number IN (?, ?)"
         for leaves, first, last in self.db.execute(query, (c.number - 1, c.number + 1)).fetchall():
             expected.update(hashes(leaves))
-            found.update(hashes(self.leaves(self.rows(first, last))))
+            found.update(hashes(self.leaves(self.between(first, last))))
         return Neighbours(expected, found)
 
     def name(self, row: tuple[Any, ...]) -> str:
@@ -169,6 +241,29 @@ class StoreFile:
 
     def count(self, condition: str, *values: int) -> int:
         return int(self.db.execute(f"SELECT count(*) FROM events WHERE {condition}", values).fetchone()[0])
+
+    def is_end(self, c: Checkpoint) -> bool:
+        return not self.count("id > ?", c.last)
+
+    def unsealed(self, head: Checkpoint | None) -> int:
+        return self.count("id > ?", head.last if head else 0)
+
+    def surroundings(self, report: Report, head: Checkpoint | None, begin: int) -> None:
+        before = self.count("id < 1")
+        if before:
+            report.add("inserted", 0, f"{before} events stand before the first")
+        if head is None:
+            return
+        first = self.db.execute("SELECT min(first) FROM checkpoints WHERE number >= ?", (begin,)).fetchone()[0]
+        number = self.db.execute("SELECT min(number) FROM checkpoints").fetchone()[0]
+        if number != 1:
+            report.add("removed", 0, f"the checkpoints before {number} are missing")
+        if begin > 1 and first:
+            left = self.count("id BETWEEN 1 AND ?", first - 1)
+            report.notes.append(f"events before {first} were not looked at (--from {begin}); {left} of them are here")
+
+    def check_derived(self, report: Report) -> None:
+        check_derived(report, self.db)
 
 
 def verify_store(
@@ -179,18 +274,7 @@ def verify_store(
     are still here (the chain is checked from its start). `progress` hears how many events were checked so far."""
     store, report = StoreFile(path), Report(str(path))
     try:
-        chain = Chain(keys)
-        last = store.db.execute("SELECT coalesce(max(number), 0) FROM checkpoints").fetchone()[0]
-        for number, line, leaves in store.checkpoints():
-            c = link(report, chain, number, line)
-            if c is not None and c.kind == "events" and c.number >= begin:
-                _check_rows(report, store, c, leaves, is_end=number == last)
-                progress(report.events)
-        finish(report, chain)
-        _around(report, store, chain.head, begin)
-        check_derived(report, store.db)
-        if second is not None:
-            check_second(report, chain, second, store.checkpoint)
+        verify_trail(store, report, keys, second=second, begin=begin, progress=progress)
     except sqlite3.Error as failure:
         report.add("changed", 0, f"the file is damaged: {failure}")
     finally:
@@ -214,8 +298,8 @@ def link(report: Report, chain: Chain, number: int, line: bytes) -> Checkpoint |
     return c
 
 
-def _check_rows(report: Report, store: StoreFile, c: Checkpoint, leaves: bytes, *, is_end: bool) -> None:
-    rows = store.rows(c.first, c.last)
+def _check_rows(report: Report, store: Trail, c: Checkpoint, leaves: bytes, *, is_end: bool) -> None:
+    rows = store.rows(c)
     report.events += len(rows)
     found = store.leaves(rows)
     if len(found) == c.count * HASH_BYTES and merkle_root(found).hex() == c.root:
@@ -224,9 +308,11 @@ def _check_rows(report: Report, store: StoreFile, c: Checkpoint, leaves: bytes, 
         report.add("changed", c.number, f"events {c.first} to {c.last} are not what was sealed; the list of their "
                    "leaves was changed too, so it cannot be said which")
         return
+    expected = store.expected(c, leaves, rows)
+    if found == expected:
+        return
     there = [Found(row[0], store.name(row), leaf) for row, leaf in zip(rows, hashes(found), strict=True)]
-    end = is_end or not store.count("id > ?", c.last)
-    compare(report, c, leaves, there, store.around(c), is_end=end)
+    compare(report, c, expected, there, store.around(c), is_end=is_end or store.is_end(c))
 
 
 def finish(report: Report, chain: Chain) -> None:
@@ -238,23 +324,6 @@ def finish(report: Report, chain: Chain) -> None:
         first, last = chain.unvouched
         report.add("key", last.number, f"checkpoints {first.number} to {last.number} are signed by key {last.key} "
                    "(the last of them), and no trusted key vouches for them; give its public key if you trust it")
-
-
-def _around(report: Report, store: StoreFile, head: Checkpoint | None, begin: int) -> None:
-    before = store.count("id < 1")
-    if before:
-        report.add("inserted", 0, f"{before} events stand before the first")
-    if head is None:
-        report.unsealed = store.count("1")
-        return
-    first = store.db.execute("SELECT min(first) FROM checkpoints WHERE number >= ?", (begin,)).fetchone()[0]
-    number = store.db.execute("SELECT min(number) FROM checkpoints").fetchone()[0]
-    if number != 1:
-        report.add("removed", 0, f"the checkpoints before {number} are missing")
-    if begin > 1 and first:
-        left = store.count("id BETWEEN 1 AND ?", first - 1)
-        report.notes.append(f"events before {first} were not looked at (--from {begin}); {left} of them are here")
-    report.unsealed = store.count("id > ?", head.last)
 
 
 # ---------------------------------------------------------------- the second place
@@ -320,21 +389,26 @@ def prove(path: Path, event: str) -> Proof:
             place = int(event)
         else:
             raise GatewayError(f"{event!r} names no event: give its id, or session/seq")
-        row = next(iter(store.rows(place, place)), None)
+        row = next(iter(store.between(place, place)), None)
         if row is None:
             raise GatewayError(f"{path} has no event {event}")
         sealed = store.db.execute(
             "SELECT line, leaves FROM checkpoints INDEXED BY checkpoints_last WHERE last >= ? AND first <= ?"
             " AND first <= last ORDER BY last LIMIT 1", (place, place)).fetchone()
-        if sealed is None:
-            raise GatewayError(f"event {event} is under no checkpoint yet; wait a few seconds")
-        checkpoint, leaves = parse_checkpoint(sealed[0].encode()), bytes(sealed[1])
-        at, line = place - checkpoint.first, store.line(row)
-        is_whole = len(leaves) == checkpoint.count * HASH_BYTES and merkle_root(leaves).hex() == checkpoint.root
-        if not is_whole or leaves[at * HASH_BYTES : (at + 1) * HASH_BYTES] != leaf_hashes(line):
-            raise GatewayError(f"event {event} is not what checkpoint {checkpoint.number} sealed; run `audit verify`")
-        return Proof(line[:-1].decode(), path_to(leaves, at), checkpoint)
+        return proof_of(event, place, store.line(row), (sealed[0].encode(), bytes(sealed[1])) if sealed else None)
     except (sqlite3.Error, ValueError, OverflowError) as failure:
         raise GatewayError(f"event {event} of {path} cannot be proven: {failure}") from failure
     finally:
         store.close()
+
+
+def proof_of(event: str, place: int, line: bytes, sealed: tuple[bytes, bytes] | None) -> Proof:
+    """`sealed`: the checkpoint over it, as a line, and its leaves. Raises GatewayError, or ValueError for damage."""
+    if sealed is None:
+        raise GatewayError(f"event {event} is under no checkpoint yet; wait a few seconds")
+    checkpoint, leaves = parse_checkpoint(sealed[0]), sealed[1]
+    at = place - checkpoint.first
+    is_whole = len(leaves) == checkpoint.count * HASH_BYTES and merkle_root(leaves).hex() == checkpoint.root
+    if not is_whole or leaves[at * HASH_BYTES : (at + 1) * HASH_BYTES] != leaf_hashes(line):
+        raise GatewayError(f"event {event} is not what checkpoint {checkpoint.number} sealed; run `audit verify`")
+    return Proof(line[:-1].decode(), path_to(leaves, at), checkpoint)

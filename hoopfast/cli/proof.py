@@ -14,12 +14,21 @@ from hoopfast.cli.table import clean, dump
 SQLITE = b"SQLite format 3\0"
 
 
+class Database(NamedTuple):
+    """An audit store in PostgreSQL. `dsn`: a reference; `keep_days`: what retention should leave, 0: as it says."""
+
+    name: str
+    dsn: str
+    keep_days: int = 0
+
+
 class Place(NamedTuple):
     """What a configuration says of the audit trail; all of it empty without one."""
 
     state_dir: Path | None
     stores: list[Path]
     checkpoints: Path | None
+    databases: tuple[Database, ...] = ()
 
 
 def config_option(function: Any) -> Any:
@@ -29,9 +38,16 @@ def config_option(function: Any) -> Any:
                         )(function)
 
 
+def dsn_option(function: Any) -> Any:
+    """Adds --dsn: a store in PostgreSQL instead of a file."""
+    return click.option("--dsn", default="", metavar="REFERENCE",
+                        help="A store in PostgreSQL: env:NAME or file:/path of a connection string.")(function)
+
+
 @click.command()
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @config_option
+@dsn_option
 @click.option("--key", "keys", multiple=True,
               help="A public key that you trust: a PEM file, or the text that `audit keys show` prints.")
 @click.option("--checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -42,24 +58,28 @@ def config_option(function: Any) -> Any:
               help="Check what `audit prove` wrote, instead of a store.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report.")
 def verify(
-    path: Path | None, config: str, keys: tuple[str, ...], checkpoints: Path | None, begin: int, proof: Path | None,
-    as_json: bool,
+    path: Path | None, config: str, dsn: str, keys: tuple[str, ...], checkpoints: Path | None, begin: int,
+    proof: Path | None, as_json: bool,
 ) -> None:
     """Check that no event was changed, removed, inserted, moved or cut off, and say where.
 
     PATH is the SQLite store, the directory of the jsonl sink, or a whole `audit export` (with --checkpoints). Without
-    it, every store of the configuration. Exits with 1 when something is wrong.
+    it and --dsn, every store of the configuration. Exits with 1 when something is wrong.
     """
-    place = _place(config, needed=path is None and proof is None)
+    place = _place(config, needed=path is None and proof is None and not dsn)
     trusted, pinned = _trusted(keys, place)
     if proof is not None:
         _verify_proof(proof, trusted)
         return
-    stores = [path] if path is not None else place.stores
-    second = checkpoints or (place.checkpoints if path is None else None)
+    named = path is not None or bool(dsn)
+    stores = [path] if path is not None else [] if dsn else place.stores
+    databases = (Database("postgres", dsn),) if dsn else () if named else place.databases
+    second = checkpoints or (None if named else place.checkpoints)
     if second is not None and not second.exists():
         raise click.ClickException(f"{second}, the second place of the checkpoints, is missing")
     reports = [_report(store, trusted, second, begin) for store in stores]
+    for database in databases:
+        reports += _database_reports(database, trusted, second, begin)
     for report in reports:
         if not pinned:
             report.notes.append("the keys are those in the state directory; to trust nothing there, give --key")
@@ -77,9 +97,10 @@ def verify(
 @click.command()
 @click.argument("event")
 @config_option
+@dsn_option
 @click.option("--store", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The SQLite store.")
 @click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="Instead of stdout.")
-def prove(event: str, config: str, store: Path | None, output: Any) -> None:
+def prove(event: str, config: str, dsn: str, store: Path | None, output: Any) -> None:
     """Prove one EVENT (its id, or session/seq): the event, its way to the root, and the signed checkpoint.
 
     Whoever has the public key checks it with `audit verify --proof FILE --key KEY`, without the store.
@@ -87,9 +108,10 @@ def prove(event: str, config: str, store: Path | None, output: Any) -> None:
     import msgspec
 
     from hoopfast.audit.verify import prove as make
+    from hoopfast.audit.verify_postgres import prove_postgres
 
-    store = store or _sqlite(_place(config, needed=True))
-    made = _explained(lambda: make(store, event))
+    found = store or (dsn or _store(_place(config, needed=True)))
+    made = _explained(lambda: make(found, event) if isinstance(found, Path) else prove_postgres(_secret(found), event))
     output.write(msgspec.json.format(msgspec.json.encode(made)).decode() + "\n")
 
 
@@ -135,24 +157,32 @@ def checkpoints() -> None:
 @checkpoints.command("export")
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @config_option
+@dsn_option
 @click.option("--after", default=0, metavar="NUMBER", help="Only those after this one.")
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="Instead of stdout.")
-def export_checkpoints(path: Path | None, config: str, after: int, output: Any) -> None:
+def export_checkpoints(path: Path | None, config: str, dsn: str, after: int, output: Any) -> None:
     """Write the checkpoints of a store, one a line, to be kept where the gateway cannot write."""
     import msgspec
 
     from hoopfast.audit.sinks.jsonl_seal import CHECKPOINTS
     from hoopfast.audit.verify import StoreFile, file_lines
+    from hoopfast.audit.verify_postgres import checkpoint_lines
 
-    path = path or _sqlite(_place(config, needed=True))
+    place = _place(config, needed=path is None)
+    found = path or (dsn or _store(place))
 
     def write() -> None:
-        if path.is_dir():
-            for line in file_lines(path / CHECKPOINTS):
+        if not isinstance(found, Path):
+            keys, _ = _trusted((), place)
+            for line in checkpoint_lines(_secret(found), keys, after):
+                output.write(line + b"\n")
+            return
+        if found.is_dir():
+            for line in file_lines(found / CHECKPOINTS):
                 if msgspec.json.decode(line)["number"] > after:
                     output.write(line + b"\n")
             return
-        store = StoreFile(path)
+        store = StoreFile(found)
         try:
             for number, line, _ in store.checkpoints():
                 if number > after:
@@ -187,13 +217,45 @@ def _place(config: str, *, needed: bool) -> Place:
     usual = {"sqlite": "audit.db", "jsonl": "audit"}
     sinks = audit.get("sinks") or [{"kind": "sqlite"}, {"kind": "jsonl"}]
     stores = [state_dir / (sink.get("path") or usual[sink["kind"]]) for sink in sinks if sink.get("kind") in usual]
-    return Place(state_dir, stores, state_dir / audit["checkpoints"] if audit.get("checkpoints") else None)
+    second = state_dir / audit["checkpoints"] if audit.get("checkpoints") else None
+    return Place(state_dir, stores, second, _databases(sinks, Path(config or DEFAULT_CONFIG).absolute().parent))
 
 
-def _sqlite(place: Place) -> Path:
+def _databases(sinks: list[dict[str, Any]], base: Path) -> tuple[Database, ...]:
+    import msgspec
+
+    from hoopfast.config_sinks import Sink, keep_days, named, resolved
+
+    try:
+        found = tuple(msgspec.convert(sink, Sink) for sink in sinks)
+        return tuple(Database(name, resolved(sink, str(base)).dsn, keep_days(sink.keep))
+                     for name, sink in named(found) if sink.kind == "postgres")
+    except ValueError as failure:
+        raise click.ClickException(f"audit.sinks cannot be understood: {failure}; see `hoopfast check`") from failure
+
+
+def _store(place: Place) -> Path | str:
+    """The store that the gateway answers from, if it is here: a file, or the reference of a connection string."""
     found = next((store for store in place.stores if store.is_file()), None)
-    if found is None:
-        raise click.ClickException("the configuration has no SQLite store that exists; name one")
+    if found is not None:
+        return found
+    if not place.databases:
+        raise click.ClickException("the configuration has no SQLite store that exists, and no other; name one")
+    return place.databases[0].dsn
+
+
+def _secret(reference: str) -> str:
+    from hoopfast import secrets
+
+    return str(_explained(lambda: secrets.resolve(reference)))
+
+
+def _database_reports(database: Database, trusted: list[Any], second: Path | None, begin: int) -> list[Any]:
+    from hoopfast.audit.verify_postgres import verify_postgres
+
+    dsn = _secret(database.dsn)
+    found: list[Any] = _explained(lambda: verify_postgres(
+        dsn, trusted, name=database.name, keep_days=database.keep_days, second=second, begin=begin))
     return found
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from hoopfast import __version__
 from hoopfast.config import Config
 from hoopfast.control.approvals import Approvals
@@ -100,7 +102,7 @@ class Health:
                        "file": Path(now.config.policy).name, "problems": self._reloader.problems,
                        "reload_failures": self._reloader.failures},
             "audit": {"backlog_bytes": lag.bytes, "lag_s": round(lag.seconds, 3), "events": lag.events_total,
-                      "errors": lag.errors, "failing": dict(lag.failing)},
+                      "errors": lag.errors, "failing": dict(lag.failing), "sinks": msgspec.to_builtins(lag.sinks)},
             "approvals": {"waiting": self._approvals.waiting, "webhooks": settings_of(self._announcer.webhooks),
                           "webhook_failures": self._announcer.failures},
             "issuers": [{"name": cache.issuer.name, "key_age_s": _finite(cache.age()), "stale": cache.stale}
@@ -122,6 +124,7 @@ class Health:
             "webhook_failures": self._announcer.failures,
             "journal_backlog_bytes": lag.bytes,
             "shipping_lag_seconds": lag.seconds,
+            "sinks": lag.sinks,
             "key_age_seconds": {cache.issuer.name: cache.age() for cache in self._keys if math.isfinite(cache.age())},
         }
 

@@ -22,8 +22,10 @@ from starlette.routing import BaseRoute
 
 from hoopfast import config as configuration
 from hoopfast import limits, logs, model, secrets
+from hoopfast.audit.database import PostgresStore
 from hoopfast.audit.search import AuditReader
 from hoopfast.config import Config
+from hoopfast.config_sinks import STORES
 from hoopfast.control.approvals import Approvals
 from hoopfast.control.catalog import CatalogKeeper
 from hoopfast.control.gate import Gate
@@ -358,9 +360,13 @@ def _masked(accepted: Accepted) -> Callable[[str], list[tuple[str, str, str]]]:
 
 
 def _audit_reader(config: Config, state_dir: Path) -> AuditReader | None:
-    """The store that can be asked questions: the first sink of kind sqlite; None without one."""
-    path = next((sink.path or "audit.db" for sink in config.audit.sinks if sink.kind == "sqlite"), None)
-    return AuditReader(state_dir / path) if path is not None else None
+    """The store that can be asked questions: the first sink that is one; None without one. Raises SecretError."""
+    sink = next((sink for sink in config.audit.sinks if sink.kind in STORES), None)
+    if sink is None:
+        return None
+    if sink.kind == "postgres":
+        return AuditReader(PostgresStore(secrets.resolve(sink.dsn)))
+    return AuditReader(state_dir / (sink.path or "audit.db"))
 
 
 def _workers(config: Config) -> int:

@@ -50,7 +50,8 @@ class GatewayCollector(Collector):
     """`numbers()` gives the supervisor's part at scrape time, see supervisor/main.py:
 
     sessions_by_connection, auth_failures, approvals_waiting, worker_restarts, policy_version, reload_failures,
-    webhook_failures, journal_backlog_bytes, shipping_lag_seconds, key_age_seconds (by issuer).
+    webhook_failures, journal_backlog_bytes, shipping_lag_seconds, sinks (audit.lanes.SinkLag by name),
+    key_age_seconds (by issuer).
     """
 
     def __init__(self, pool: Pool, numbers: Numbers) -> None:
@@ -95,10 +96,31 @@ class GatewayCollector(Collector):
             ("hoopfast_shipping_lag_seconds", "Age of the oldest record not shipped yet.", n["shipping_lag_seconds"]),
         ):
             yield GaugeMetricFamily(name, help_text, value=value)
+        yield from _sinks(n["sinks"])
         ages = GaugeMetricFamily("hoopfast_key_age_seconds", "Age of an issuer's signing keys.", labels=["issuer"])
         for issuer, age in n["key_age_seconds"].items():
             ages.add_metric([issuer], age)
         yield ages
+
+
+# name, help, attribute of audit.lanes.SinkLag
+_SINKS = (
+    (GaugeMetricFamily, "hoopfast_sink_lag_seconds", "Since a sink last had everything.", "seconds"),
+    (GaugeMetricFamily, "hoopfast_sink_lag_bytes", "Journal that a sink has not read yet, at most.", "bytes"),
+    (GaugeMetricFamily, "hoopfast_sink_dead_letters", "Events that a sink's destination refused, and that are kept.",
+     "dead"),
+    (CounterMetricFamily, "hoopfast_sink_events", "Events delivered.", "events"),
+    (CounterMetricFamily, "hoopfast_sink_failures", "Deliveries that failed, and were tried again.", "errors"),
+    (CounterMetricFamily, "hoopfast_sink_skips", "Times that a sink was moved on, and misses events.", "skipped"),
+)
+
+
+def _sinks(sinks: Mapping[str, Any]) -> Iterator[Metric]:
+    for kind, name, help_text, attribute in _SINKS:
+        family = kind(name, help_text, labels=["sink"])
+        for sink, lag in sinks.items():
+            family.add_metric([sink], getattr(lag, attribute))
+        yield family
 
 
 def render(registry: CollectorRegistry) -> bytes:

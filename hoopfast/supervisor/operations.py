@@ -209,7 +209,7 @@ class Operations:
         if self._audit is None:
             raise Refused(
                 501, "this gateway has no audit store that can be searched",
-                hint="Add a sink of kind sqlite to audit.sinks, or search where your other sinks put the events.",
+                hint="Add a sink of kind sqlite or postgres to audit.sinks, or search where your other sinks put them.",
             )
         return self._audit
 

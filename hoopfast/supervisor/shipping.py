@@ -20,9 +20,10 @@ from pathlib import Path
 
 import msgspec
 
-from hoopfast.audit.events import Gateway
+from hoopfast.audit.events import Gateway, gateway_event
+from hoopfast.audit.lanes import ShipperLag
 from hoopfast.audit.segments import parse_name
-from hoopfast.audit.shipper import ShipperLag, ship_dir
+from hoopfast.audit.shipper import ship_dir
 from hoopfast.audit.streams import Spool
 from hoopfast.config import Config
 from hoopfast.errors import AuditUnavailable
@@ -172,8 +173,19 @@ class Shipping:
             self._loop.remove_reader(sock)
             self._gone.set()
             return
+        self._say_skipped(report.lag)
         self._last, self._heard_at = report, time.monotonic()
         self._first.set()
+
+    def _say_skipped(self, lag: ShipperLag) -> None:
+        """A sink that misses events must be seen to: the others get an event that says so."""
+        for name, sink in lag.sinks.items():
+            known = self._last.lag.sinks.get(name)
+            if sink.skipped > (known.skipped if known is not None else 0):
+                try:
+                    self._spool.add(gateway_event("sink_skipped", time.time_ns(), sink=name, error=sink.error))
+                except AuditUnavailable:
+                    log.exception("it cannot be recorded that the sink %s misses events", name)
 
     def _answer(self, report: Report) -> Answer:
         living = [stream for stream in report.streams if self._may_grow(stream)]

@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 
 from hoopfast import logs
-from hoopfast.audit.shipper import Shipper, ShipperLag
+from hoopfast.audit.lanes import ShipperLag
+from hoopfast.audit.shipper import Shipper
 from hoopfast.audit.sinks.base import make_sinks
-from hoopfast.config import Config
-from hoopfast.errors import AuditUnavailable
+from hoopfast.config import Config, size_bytes
+from hoopfast.errors import GatewayError
 from hoopfast.supervisor.state_dir import JOURNAL_NAME, hold_workers_lock
 
 MESSAGE_MAX = 1 << 20
@@ -78,8 +79,10 @@ class _Talk:
 
     def run(self, config: Config, state_dir: Path) -> None:
         try:
-            self._shipper = Shipper(state_dir / JOURNAL_NAME, make_sinks(config, state_dir), living=self._living)
-        except (OSError, AuditUnavailable, ValueError) as failure:
+            self._shipper = Shipper(state_dir / JOURNAL_NAME, make_sinks(config, state_dir), living=self._living,
+                                    # The other half is for what a sink that is required may need.
+                                    optional_bytes=size_bytes(config.audit.max_bytes) // 2)
+        except (OSError, GatewayError, ValueError) as failure:
             self._send(Report(refused=str(failure)))
             return
         while not self._close:

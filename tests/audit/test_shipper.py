@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from hoopfast.audit import lanes
 from hoopfast.audit import shipper as shipper_module
 from hoopfast.audit.builder import Item, as_events
 from hoopfast.audit.events import Event, Gateway, Statement, gateway_event
@@ -120,6 +121,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Whatever a test does to the shipper, what it leaves must be whole by its checkpoints."""
     monkeypatch.setattr(shipper_module, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(shipper_module, "BACKOFF_FIRST_S", 0.0)
+    monkeypatch.setattr(lanes, "BACKOFF_FIRST_S", 0.0)
     monkeypatch.setattr(shipper_module, "BACKOFF_MAX_S", 0.0)
     yield World(tmp_path)
     keys = [known.key for known in KeyRing(tmp_path / "audit-keys").public()]

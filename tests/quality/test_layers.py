@@ -22,6 +22,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "secrets": (0.1, ("hoopfast.secrets",)),
     "logs": (0.1, ("hoopfast.logs",)),
     "checks": (0.2, ("hoopfast.checks",)),
+    "config sinks": (0.25, ("hoopfast.config_sinks",)),
     "config": (0.3, ("hoopfast.config",)),
     "wire": (1.0, ("hoopfast._wire",)),
     "protocol": (1.0, ("hoopfast.protocol",)),
@@ -32,7 +33,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "audit effects": (
         3.0, tuple(f"hoopfast.audit.{name}" for name in (
             "shipper", "streams", "sinks", "search", "replay", "keys", "sealing", "stored", "verify",
-            "verify_files", "derived", "finding", "readers")),
+            "verify_files", "derived", "finding", "readers", "database", "verify_postgres", "outlet", "lanes")),
     ),
     "net": (3.0, ("hoopfast.net",)),
     "store rows": (2.0, ("hoopfast.store.rows",)),

@@ -27,6 +27,7 @@ import yaml
 
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, clean_environment, free_port, scratch_directory
+from tests.support.schema import faults_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # The `hoopfast` script, also where the package is not installed.
@@ -180,6 +181,9 @@ class Gateway:
         if kind is not None:
             sys.stderr.write(f"--- gateway log ---\n{self.log_text()[-6000:]}\n")
         self.stop()
+        if kind is None:
+            wrong = faults_of(self.state_dir / "audit")
+            assert not wrong, "\n".join(["events against their schema:", *wrong])
 
     def reload(self) -> None:
         """SIGHUP."""

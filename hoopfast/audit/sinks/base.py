@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from hoopfast import secrets
 from hoopfast.audit.builder import Item
 from hoopfast.audit.events import Statement
 from hoopfast.audit.keys import DIRECTORY, KeyRing
+from hoopfast.audit.outlet import DeadLetters, Outlet, Patient
 from hoopfast.config import Config
+from hoopfast.config_sinks import Sink as SinkConfig
+from hoopfast.config_sinks import keep_days, named
 
 
 class Sink(Protocol):
@@ -41,19 +45,37 @@ class Sink(Protocol):
 
 
 def make_sinks(config: Config, state_dir: str | Path) -> list[Sink]:
-    """The sinks of the configuration, in its order. Raises OSError or AuditUnavailable when one cannot be opened."""
-    from hoopfast.audit.sinks.jsonl import JsonlSink  # noqa: PLC0415
-    from hoopfast.audit.sinks.sqlite import SqliteSink  # noqa: PLC0415
+    """The sinks of the configuration, in its order. Raises OSError or GatewayError when one cannot be opened.
 
+    What is elsewhere is not asked: it may be away when the gateway starts.
+    """
     root = Path(state_dir)
     keys = KeyRing(root / DIRECTORY)
     second = root / config.audit.checkpoints if config.audit.checkpoints else None
-    sinks: list[Sink] = []
-    for sink in config.audit.sinks:
-        same = sum(1 for made in sinks if made.name.split("-")[0] == sink.kind)
-        name = sink.kind if not same else f"{sink.kind}-{same + 1}"
-        if sink.kind == "sqlite":
-            sinks.append(SqliteSink(root / (sink.path or "audit.db"), name=name, keys=keys, checkpoints=second))
-        else:
-            sinks.append(JsonlSink(root / (sink.path or "audit"), name=name, keys=keys, checkpoints=second))
-    return sinks
+    return [_make(name, sink, root, keys, second) for name, sink in named(config.audit.sinks)]
+
+
+def _make(name: str, sink: SinkConfig, root: Path, keys: KeyRing, second: Path | None) -> Sink:
+    # Imported late: each brings a library of its own.
+    if sink.kind == "sqlite":
+        from hoopfast.audit.sinks.sqlite import SqliteSink  # noqa: PLC0415
+
+        return SqliteSink(root / (sink.path or "audit.db"), name=name, keys=keys, checkpoints=second)
+    if sink.kind == "jsonl":
+        from hoopfast.audit.sinks.jsonl import JsonlSink  # noqa: PLC0415
+
+        return JsonlSink(root / (sink.path or "audit"), name=name, keys=keys, checkpoints=second)
+    letters = DeadLetters(letters_dir(root, name), name)
+    return Outlet(_elsewhere(name, sink, keys, letters, second), required=sink.is_required, letters=letters)
+
+
+def _elsewhere(name: str, sink: SinkConfig, keys: KeyRing, letters: DeadLetters, second: Path | None) -> Patient:
+    from hoopfast.audit.sinks.postgres import PostgresSink  # noqa: PLC0415
+
+    return PostgresSink(secrets.resolve(sink.dsn), name=name, keys=keys, checkpoints=second, letters=letters,
+                        keep_days=keep_days(sink.keep), unit=sink.partition)
+
+
+def letters_dir(state_dir: Path, sink: str) -> Path:
+    """Where the dead letters of a sink are."""
+    return state_dir / "ship" / sink

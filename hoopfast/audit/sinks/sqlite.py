@@ -368,7 +368,7 @@ class SqliteSink:
             self.mark("sqlstate", e.error["sqlstate"], session, e.seq)
         code = OUTCOME_TEXTS.index(e.outcome)
         text = _json.encode(detail).decode()
-        return (session, e.seq, nanoseconds(e.at), definition, code, _signed(e.rows), _signed(e.duration_us), text)
+        return (session, e.seq, nanoseconds(e.at), definition, code, signed(e.rows), signed(e.duration_us), text)
 
     def mark(self, name: str, value: str, session: int, seq: int) -> None:
         """Something that few events have and people search by."""
@@ -417,6 +417,6 @@ def _spans(first: int, times: list[int]) -> Iterator[tuple[int, int, int]]:
         at += len(part)
 
 
-def _signed(count: int) -> int:
+def signed(count: int) -> int:
     # Counts are 64 bits without a sign, integers of SQLite have one; a damaged record may need all of them.
     return count - 2**64 if count >= 2**63 else count
