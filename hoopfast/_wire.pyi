@@ -59,6 +59,7 @@ class Segment:
 #                                           "upstream_cut" (TLS without its close) | "killed" | "protocol" | "contradiction" | "timeout" | "journal" | "stopped"
 #   ("withdrawn", session, serial)          the client went away while its verdict was pending
 #   ("segment",)                            call add_segment: fewer than two are waiting
+#   ("unsynced", errno)                     durable mode: the journal could not be brought to the disk; what waited for it was ended
 #   ("sealed", path)                        the relay has left this segment for good
 Event = tuple[object, ...]
 
@@ -78,6 +79,7 @@ class Relay:
         message_max: int = 256 << 20,
         row_max: int = 64 << 20,
         stall_timeout_s: float = 300.0,
+        journal_timeout_s: float = 30.0,                                # a session that waits longer for room in the journal ends
         backend: str = "auto",                                          # epoll, io_uring (OSError where it cannot be)
     ) -> None: ...
     @property
@@ -108,6 +110,7 @@ class Relay:
         from_client: bytes = b"",                                       # read already, not yet handled
         from_upstream: bytes = b"",
         status: bytes = b"I",
+        capture_bytes: int | None = None,                               # results kept per statement; None: the relay's
     ) -> None: ...
     def set_context(self, session: int, context: int) -> None: ...
     def decide(

@@ -26,12 +26,14 @@ include "_wire/limits.pyx"       # time limits
 include "_wire/verdict.pyx"      # asking, refusing
 include "_wire/frontend.pyx"     # client bytes -> upstream
 include "_wire/rows.pyx"         # row descriptions and rows -> masked
+include "_wire/answers.pyx"      # what is kept of answers
 include "_wire/backend.pyx"      # upstream bytes -> client
 include "_wire/turn.pyx"         # one session's turn, and its end
 include "_wire/commands.pyx"     # what the front asks
 include "_wire/loop.pyx"         # the relay thread
 include "_wire/api.pyx"          # Relay, as Python sees it
 include "_wire/trailjson.pyx"    # JSON of the audit trail
+include "_wire/trailparts.pyx"   # sessions, definitions, statements of the journal
 include "_wire/decode.pyx"       # the journal read back: records -> finished statements
 include "_wire/trail.pyx"        # finished statements -> JSON lines, rows of the audit store
 include "_wire/proof.pyx"        # hashes of the audit trail's proof

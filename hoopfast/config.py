@@ -92,12 +92,14 @@ class Upstream(Section, frozen=True, kw_only=True):
 class Connection(Section, frozen=True, kw_only=True):
     upstream: Upstream
     max_sessions: Annotated[int, msgspec.Meta(ge=0)] = 0    # 0: no limit of its own
+    results: str = ""                               # none | <size> | all; empty: as audit.results
 
 
 class Audit(Section, frozen=True, kw_only=True):
     durability: Literal["process", "disk"] = "process"
     results: str = "64KiB"                          # none | <size> | all
     max_bytes: str = "1GiB"                         # journal waiting to be shipped; then sessions pause
+    wait: Seconds = 30.0                            # so long; then they end with an error
     sinks: tuple[Sink, ...] = (Sink(kind="sqlite"), Sink(kind="jsonl"))
     checkpoints: str = ""                           # a file elsewhere that gets a copy of every checkpoint
 
@@ -251,6 +253,7 @@ def _rules(base: Path, production: bool) -> document.Checks:
         Admin: _check_admin,
         Claims: _check_claims,
         Issuer: functools.partial(_check_issuer, base, production),
+        Connection: _check_connection,
         Upstream: functools.partial(_check_upstream, base),
         Audit: _check_audit,
         Sink: config_sinks.check,
@@ -351,6 +354,14 @@ def _check_upstream(base: Path, upstream: Upstream, path: str, report: document.
         if upstream.tls == "disable":
             report.add(f"{path}.cert", "is not used with tls: disable")
         checks.check_pair(base, upstream.cert, upstream.key, path, report)
+
+
+def _check_connection(connection: Connection, path: str, report: document.Report) -> None:
+    if connection.results:
+        try:
+            result_bytes(connection.results)
+        except ValueError as e:
+            report.add(f"{path}.results", f"{e}, or none or all")
 
 
 def _check_audit(audit: Audit, path: str, report: document.Report) -> None:

@@ -89,6 +89,9 @@ KIND_RESULT = 9                     # frames as the client got them (masked)
 KIND_SESSION_END = 10
 KIND_NOTE = 11                      # JSON written by the front (approval opened, decided, ...)
 KIND_QUERY_TEXT = 12                # intent: simple Query whose text differs from its definition in constants
+KIND_OUTCOME_ROWS = 13              # as KIND_OUTCOME, after the time to the first row
+KIND_ASIDE = 14                     # what the server said outside of a statement: notifications, errors
+KIND_DESCRIBED = 15                 # what a Describe said of a prepared statement: parameter types, columns
 RECORD_FLAG_MORE = 1                # the payload goes on in the next record of the same kind
 
 
@@ -99,7 +102,7 @@ COUNTERS = (
     "cache_hits", "cache_misses", "client_bytes_in", "client_bytes_out", "upstream_bytes_in", "upstream_bytes_out",
     "rows", "masked_rows", "masked_cells", "journal_records", "journal_bytes", "journal_stalls", "parked",
     "cancels", "scrubbed", "contradictions", "wakeups", "transactions", "statements_total", "statements_function",
-    "template_hits",
+    "template_hits", "journal_lost", "journal_failures",
     # What the process holds now; at rest nothing but the cached statements.
     "buffer_bytes", "arena_bytes", "held_statements", "cached_statements", "held_names", "held_plans",
 )

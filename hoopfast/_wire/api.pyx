@@ -32,7 +32,7 @@ cdef class Relay:
 
     def __init__(self, *, counters, int64_t capture_bytes, bint durable, size_t cache_bytes=64 << 20,
                  size_t statement_max=16 << 20, size_t message_max=256 << 20, size_t row_max=64 << 20,
-                 double stall_timeout_s=300.0, str backend="auto"):
+                 double stall_timeout_s=300.0, double journal_timeout_s=30.0, str backend="auto"):
         import os
         cdef uint8_t[::1] page = counters.cast("B")
         cdef bytes seed = os.urandom(8)
@@ -67,6 +67,7 @@ cdef class Relay:
         r.message_max = message_max
         r.row_max = row_max
         r.stall_timeout_ns = <int64_t>(stall_timeout_s * 1e9)
+        r.journal_timeout_ns = <int64_t>(journal_timeout_s * 1e9)
         r.now_ns = hf_clock(CLOCK_MONOTONIC)
         r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - r.now_ns
         if backend != "epoll":
@@ -165,7 +166,7 @@ cdef class Relay:
 
     def adopt(self, uint64_t session, uint64_t context, int client_fd, TlsConnection client_tls, int upstream_fd,
               TlsConnection upstream_tls, *, bytes start_record, bytes to_client=b"", bytes from_client=b"",
-              bytes from_upstream=b"", bytes status=b"I"):
+              bytes from_upstream=b"", bytes status=b"I", capture_bytes=None):
         cdef Message* m = _message(COMMAND_ADOPT, session)
         cdef Adoption* a = <Adoption*>calloc(1, sizeof(Adoption))
         if a == NULL:
@@ -176,6 +177,7 @@ cdef class Relay:
         m.b = upstream_fd
         m.c = <int64_t>context
         a.status = status[0]
+        a.capture_max = self.r.capture_max if capture_bytes is None else <int64_t>capture_bytes
         _put(&m.x, start_record)
         _put(&m.y, to_client)
         _put(&m.z, from_client)
@@ -266,6 +268,8 @@ cdef class Relay:
             return ("withdrawn", m.session, m.serial)
         if m.kind == EVENT_SEGMENT:
             return ("segment",)
+        if m.kind == EVENT_UNSYNCED:
+            return ("unsynced", m.a)
         return ("sealed", (<bytes>(<JournalSegment*>m.p).path).decode())
 
     def events(self):

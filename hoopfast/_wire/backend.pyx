@@ -1,22 +1,6 @@
 # Upstream bytes -> client. Every frame is matched with the head of the reply queue, the only order there is.
 
 
-cdef const uint8_t* error_field(const uint8_t* p, size_t total, uint8_t code, size_t* n) noexcept nogil:
-    """One field of an ErrorResponse or NoticeResponse frame, or NULL."""
-    cdef const uint8_t* end = p + total
-    cdef const uint8_t* at = p + 5
-    cdef const uint8_t* nul
-    while at < end and at[0] != 0:
-        nul = cstring_end(at + 1, end)
-        if nul == NULL:
-            return NULL
-        if at[0] == code:
-            n[0] = nul - at - 1
-            return at + 1
-        at = nul + 1
-    return NULL
-
-
 cdef const char* AMBIGUOUS[8]
 AMBIGUOUS[0] = "SJIS"
 AMBIGUOUS[1] = "SHIFT_JIS_2004"
@@ -81,13 +65,6 @@ cdef int scrubbed_error(State* r, Session* s, const uint8_t* p, size_t total, bi
     return 0
 
 
-cdef void keep_error(Reply* e, const uint8_t* p, size_t total) noexcept nogil:
-    """The error's fields, as the client gets them, for the outcome record."""
-    if e.error_body == NULL and total - 5 <= 65536:
-        e.error_body = copy_bytes(p + 5, total - 5)
-        e.error_len = <uint32_t>(total - 5) if e.error_body != NULL else 0
-
-
 cdef void drop_to_sync(State* r, Session* s) noexcept nogil:
     """An extended-protocol error: the server answers nothing before the next Sync. Names entered since are taken back."""
     cdef uint32_t last = s.head, i
@@ -134,6 +111,7 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
         s.upstream_fatal = True
     if e == NULL:
         to_client(r, s, p, total)
+        aside(r, s, p, total)
         return
     if e.whom == FOR_PROBE:
         if buffer_put(&s.probe, p, total) < 0:
@@ -180,18 +158,6 @@ cdef void back_error(State* r, Session* s, const uint8_t* p, size_t total) noexc
     drop_to_sync(r, s)
 
 
-cdef void command_tag(Reply* e, const uint8_t* p, size_t total) noexcept nogil:
-    """Keep the tag (several of one simple Query joined by `; `), cut at what the entry holds."""
-    cdef size_t n = total - 6, have = e.tag_len
-    if have and have + 2 <= sizeof(e.tag):
-        memcpy(e.tag + have, b"; ", 2)
-        have += 2
-    if n > sizeof(e.tag) - have:
-        n = sizeof(e.tag) - have
-    memcpy(e.tag + have, p + 5, n)
-    e.tag_len = <uint8_t>(have + n)
-
-
 cdef void raise_catalog(State* r, Session* s, const Statement* x) noexcept nogil:
     cdef Message* m
     if x != NULL and x.flags & FLAG_CATALOG:
@@ -211,6 +177,7 @@ cdef int back_complete(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
     to_client(r, s, p, total)
     if p[0] == c'C' and total > 6:
         command_tag(e, p, total)
+        copied_rows(e, p, total)
     if e.kind == REPLY_QUERY:
         plan_release(e.plan)
         e.plan = NULL
@@ -352,6 +319,7 @@ cdef int back_parameter(State* r, Session* s, const uint8_t* p, size_t total) no
 cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """RowDescription, NoData, ParameterDescription. -1: does not fit (or the session was ended)."""
     cdef uint8_t type = p[0]
+    cdef const Named* portal        # to compare with: what it points to may be gone
     if e.kind == REPLY_QUERY:
         if e.whom != FOR_CLIENT:
             return -1
@@ -369,8 +337,15 @@ cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
         to_client(r, s, p, total)
     elif e.whom == FOR_PROBE and buffer_put(&s.probe, p, total) < 0:
         return -1
+    if e.kind == REPLY_DESCRIBE_STATEMENT and e.whom == FOR_CLIENT and e.named != NULL and e.named.stmt != NULL:
+        if type == c't' and total > 7 or type == c'T' and s.capture_max:
+            put_described(r, s, e.named.stmt, p, total)
     if type != c't':
+        portal = e.named
         reply_pop(s)
+        e = reply_head(s)
+        if type == c'T' and portal != NULL and e != NULL and e.kind == REPLY_EXECUTE and e.named == portal:
+            capture_add(r, s, e, p, total)      # the columns of the rows that follow
     return 0
 
 
@@ -405,6 +380,8 @@ cdef int back_frame(State* r, Session* s, const uint8_t* p, size_t total) noexce
         return 0
     if type == c'N' or type == c'A':
         to_client(r, s, p, total)
+        if type == c'A':
+            aside(r, s, p, total)
         return 0
     if type == c'S':
         return back_parameter(r, s, p, total)
@@ -442,6 +419,8 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
         return -1
     e.state = REPLY_NEXT[e.state][type]
     s.spare_syncs = 0
+    if not e.first_ns:
+        e.first_ns = r.now_ns
     if type == c'D':
         if e.plan == NULL and context_masked(e.stmt.ctx):
             if e.kind == REPLY_EXECUTE and rows_known(e):
@@ -463,6 +442,7 @@ cdef int back_stream(State* r, Session* s, const uint8_t* p, size_t n, size_t to
             return 1
         e.rows += 1
     elif type == c'd':
+        e.copy_frames += 1
         if e.stmt.copy != NULL:
             if total > r.row_max:
                 end_session(r, s, "54000", "a row with masked columns is larger than the gateway's limit", "protocol")

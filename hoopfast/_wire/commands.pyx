@@ -28,6 +28,7 @@ cdef void adopt(State* r, Message* m) noexcept nogil:
     s.ctx = c
     c.refs += 1
     s.status = a.status
+    s.capture_max = a.capture_max
     s.client.fd = <int>m.a
     s.client.ssl = a.client_ssl
     s.client.is_client = True
@@ -158,7 +159,7 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
     cdef Session* s = session_find(r, m.session)
     cdef Message* answer
     cdef Context* c
-    cdef Part part
+    cdef uint32_t length
     if s == NULL or s.dead:
         return
     if m.kind == COMMAND_DECIDE:
@@ -175,11 +176,10 @@ cdef void command_session(State* r, Message* m) noexcept nogil:
             buffer_put(&s.inject, m.x.data + m.x.start, buffer_used(&m.x))
             ready(r, s)
     elif m.kind == COMMAND_NOTE:
-        if s.started and journal_fits(&r.journal, buffer_used(&m.x) + 1024, False):
-            part.p = m.x.data + m.x.start
-            part.n = buffer_used(&m.x)
-            s.seq += 1
-            put_record(r, s, KIND_NOTE, s.seq, &part, 1)
+        length = <uint32_t>buffer_used(&m.x)
+        if not s.closing and buffer_put(&s.notes, &length, 4) == 0 and buffer_put(
+                &s.notes, m.x.data + m.x.start, length) == 0:
+            put_notes(r, s)
     elif m.kind == COMMAND_CANCEL:
         if replies(s) and not s.closing and not s.parked and not s.cancel_pause:
             s.cancel_pause = True
@@ -243,6 +243,8 @@ cdef void command_segment(State* r, Message* m) noexcept nogil:
         journal_advance(&r.journal)
         want_segments(r, 0)
     while s != NULL:
+        if buffer_used(&s.notes):
+            put_notes(r, s)
         if s.journal_wait:
             s.journal_wait = False
             s.client.retry = s.upstream.retry = True

@@ -1,13 +1,11 @@
 # Journal records -> what happened: intents joined with their binds, results and outcomes. Runs in the shipper, with the
 # GIL, on segments that the relay has written; what is rare goes to `slow` (audit/builder.py), which knows the schema.
 
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-
 cdef enum:
     SEALED = 0xFFFFFFFF
-    PORTALS_MAX = 256           # per session; a client may name portals for ever and Close is not journalled
+    PORTALS_MAX = 4096          # per session; a client may name portals for ever and Close is not journalled
+    DESCRIBED_MAX = 256         # statements per session of which the server's description is known
+    DESCRIBED_BYTES = 65536     # of one; without it values are shown as their bytes
     PARSES_MAX = 1024           # per session; a Parse that succeeds is never heard of again
     RESULTS_MAX = 16777216      # of one statement, whatever the relay captured: an event must fit in memory
 
@@ -17,105 +15,6 @@ cdef enum:                      # why Decoder.read came back
     READ_SEALED
     READ_SHORT                  # a record that goes on after `data`
     READ_DAMAGED
-
-cdef enum:                      # what a statement was
-    S_SIMPLE
-    S_EXTENDED
-    S_PARSE
-    S_FUNCTION
-    S_LOST
-
-cdef enum:                      # and how it ended
-    O_RUNNING
-    O_COMPLETE
-    O_ERROR
-    O_DENIED
-    O_SUSPENDED
-    O_UNKNOWN
-    O_SKIPPED
-
-cdef tuple KIND_TEXTS = (b"simple", b"extended", b"parse", b"function", b"lost")
-OUTCOME_TEXTS = ("running", "complete", "error", "denied", "suspended", "unknown", "skipped")
-cdef tuple OUTCOME_BYTES = tuple(text.encode() for text in OUTCOME_TEXTS)
-cdef bytes EMPTY = b""
-cdef str TOO_SHORT = "it is too short"
-
-
-cdef class _Session:
-    cdef uint64_t number
-    cdef readonly str id
-    cdef bytes header           # the start record's payload; b"" when it was lost
-    cdef readonly object who    # audit.events.Header
-    cdef bytes head, body       # of a statement's JSON line: before and after seq and time
-    cdef dict open, parses, portals
-
-
-cdef class _Definition:
-    cdef bytes payload
-    cdef readonly object info   # audit.builder.Definition
-    cdef bytes types
-    cdef bytes sql              # JSON
-    cdef bytes tail             # JSON, from parameter_types to outcome
-    cdef Shape shape
-
-    def __dealloc__(self):
-        shape_free(&self.shape)
-
-
-@cython.no_gc
-cdef class _Bound:
-    """A portal's Bind; taken apart when it is executed."""
-
-    cdef uint64_t seq
-    cdef int64_t wall
-    cdef _Definition definition
-    cdef bytes body
-    cdef bytes portal
-    cdef bint opened
-    cdef bytes name             # JSON text without quotes
-    cdef bytes parameters       # JSON list
-    cdef bytes formats          # of results, as in the message
-
-
-@cython.no_gc
-cdef class Finished:
-    """A statement and, once its outcome came, how it ended; see _wire.pyi. Open ones refer to no session: no cycles."""
-
-    cdef _Session session
-    cdef _Definition definition
-    cdef uint64_t seq
-    cdef int64_t wall
-    cdef int kind, outcome
-    cdef uint32_t row_limit
-    cdef bytes name, portal, tag                # JSON texts without quotes
-    cdef bytes parameters, error, results       # JSON or None
-    cdef str sqlstate
-    cdef uint64_t rows, sent, copied, duration_us
-    cdef bytes formats
-    cdef object frames                          # None, bytes, or a list of bytes
-    cdef uint64_t captured
-
-    def line(self):
-        cdef Buffer b
-        cdef Moment moment
-        memset(&b, 0, sizeof(b))
-        memset(&moment, 0, sizeof(moment))
-        try:
-            write_line(&b, &moment, self)
-            return _bytes(&b)
-        finally:
-            buffer_free(&b)
-
-
-cdef Finished finished(int kind, uint64_t seq, int64_t wall, _Definition definition):
-    cdef Finished f = Finished.__new__(Finished)
-    f.kind = kind
-    f.seq = seq
-    f.wall = wall
-    f.definition = definition
-    f.name = f.portal = f.tag = f.formats = EMPTY
-    return f
-
 
 cdef class Decoder:
     """The records of one worker process, in order of writing; see _wire.pyi."""
@@ -209,7 +108,11 @@ cdef class Decoder:
             elif kind == KIND_EXECUTE:
                 self.on_execute(number, seq, wall, p, n, offset)
             elif kind == KIND_OUTCOME:
-                self.on_outcome(number, seq, wall, p, n)
+                self.on_outcome(number, seq, wall, p, n, -1)
+            elif kind == KIND_OUTCOME_ROWS:
+                if n < 8:
+                    raise ValueError(TOO_SHORT)
+                self.on_outcome(number, seq, wall, p + 8, n - 8, (<const int64_t*>p)[0])
             elif kind == KIND_RESULT:
                 self.on_result(number, p, n)
             elif kind == KIND_QUERY or kind == KIND_QUERY_TEXT or kind == KIND_PARSE or kind == KIND_FUNCTION:
@@ -262,10 +165,14 @@ cdef class Decoder:
         f.row_limit = (<const uint32_t*>(p + 16))[0]
         bound = s.portals.get(portal)
         if bound is not None and bound.seq == (<const uint64_t*>(p + 8))[0]:
-            self.open_bound(bound)
+            self.open_bound(s, bound)
             f.name = bound.name
             f.parameters = bound.parameters
+            f.binary = bound.binary
             f.formats = bound.formats
+        elif (<const uint64_t*>(p + 8))[0]:
+            what = f"the parameters of this statement are lost, with record {(<const uint64_t*>(p + 8))[0]}"
+            self.out.append(self.slow.damage(what, number, seq, wall, offset))
         s.open[seq] = f
         return 0
 
@@ -286,7 +193,8 @@ cdef class Decoder:
             f.frames = [f.frames, piece]
         return 0
 
-    cdef int on_outcome(self, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n) except -1:
+    cdef int on_outcome(self, uint64_t number, uint64_t seq, int64_t wall, const uint8_t* p, size_t n,
+                        int64_t first_ns) except -1:
         cdef _Session s
         cdef Finished f
         cdef uint64_t intent
@@ -309,6 +217,7 @@ cdef class Decoder:
         f.sent = (<const uint64_t*>(p + 16))[0]
         f.copied = (<const uint64_t*>(p + 24))[0]
         f.duration_us = <uint64_t>((<const int64_t*>(p + 32))[0] // 1000)
+        f.first_us = first_ns // 1000 if first_ns >= 0 else -1
         how = <char>p[40]
         f.outcome = (O_COMPLETE if how == c'C' else O_ERROR if how == c'E' else O_DENIED if how == c'D'
                      else O_SUSPENDED if how == c'S' else O_SKIPPED if how == c'K' else O_UNKNOWN)
@@ -342,11 +251,12 @@ cdef class Decoder:
                 raise ValueError(TOO_SHORT)
             call = self.slow.call((<const char*>p + 8)[:n - 8])
             definition = self.definition(p, number, seq, wall, offset)
-            title, parameters = self.slow.called(call, definition.info)
+            title, parameters, binary = self.slow.called(call, definition.info)
             if title:
                 definition = self.define(definition.payload + title)
             f = finished(S_FUNCTION, seq, wall, definition)
             f.parameters = parameters
+            f.binary = binary
             self.session(number).open[seq] = f
             return 0
         s = self.session(number)
@@ -399,12 +309,41 @@ cdef class Decoder:
         elif kind == KIND_NOTE:
             s = self.session(number)
             self.out.append(self.slow.note(s.id, s.who, seq, wall, payload))
+        elif kind == KIND_ASIDE:
+            s = self.session(number)
+            self.out.append(self.slow.aside(s.id, s.who, seq, wall, payload))
+        elif kind == KIND_DESCRIBED:
+            self.on_described(self.session(number), payload)
         else:
             what = payload.decode() if kind == 0 else f"a record of kind {kind} is not known"
             self.out.append(self.slow.damage(what, number, seq, wall, offset))
         return 0
 
+    cdef int on_described(self, _Session s, bytes payload) except -1:
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(payload)
+        cdef size_t n = PyBytes_GET_SIZE(payload)
+        if n < 15:
+            raise ValueError(TOO_SHORT)
+        key = (<const uint64_t*>p)[0]
+        types, columns = s.described.pop(key, (EMPTY, EMPTY))
+        if n <= DESCRIBED_BYTES:
+            if p[8] == c't':
+                types = payload[15:15 + 4 * hf_be16(p + 13)]
+            else:
+                columns = payload[8:]
+            s.described[key] = types, columns
+        if len(s.described) > DESCRIBED_MAX:
+            del s.described[next(iter(s.described))]
+        return 0
+
     # ------------------------------------------------------------ helpers
+
+    cdef tuple described(self, _Session s, _Definition d):
+        """What the server has said of a statement, if the client had asked: see _Session.described."""
+        if not s.described or PyBytes_GET_SIZE(d.payload) < 8:
+            return None
+        key = (<const uint64_t*>PyBytes_AS_STRING(d.payload))[0]
+        return s.described.get(key)
 
     cdef _Session session(self, uint64_t number):
         cdef _Session s = self.last
@@ -427,6 +366,7 @@ cdef class Decoder:
         s.open = {}
         s.parses = {}
         s.portals = {}
+        s.described = {}
         self.sessions[number] = s
         self.last = None
         return s
@@ -452,21 +392,30 @@ cdef class Decoder:
             return self.text(raw.decode("utf-8", "replace").encode())
         return (<char*>self.scratch.data)[:self.scratch.end] if self.scratch.end else EMPTY
 
-    cdef int open_bound(self, _Bound bound) except -1:
+    cdef int open_bound(self, _Session s, _Bound bound) except -1:
         cdef BindParts parts
         cdef const uint8_t* p
-        cdef const uint8_t* types = <const uint8_t*>PyBytes_AS_STRING(bound.definition.types)
+        cdef bytes types = bound.definition.types
         cdef Buffer* b = &self.scratch
         if bound.opened:
             return 0
+        said = self.described(s, bound.definition)
+        if said is not None and said[0]:
+            types = said[0]
         p = <const uint8_t*>PyBytes_AS_STRING(bound.body)
         b.end = 0
-        if json_bind(b, &parts, p, PyBytes_GET_SIZE(bound.body), types, PyBytes_GET_SIZE(bound.definition.types) // 4):
+        if json_bind(b, &parts, p, PyBytes_GET_SIZE(bound.body), <const uint8_t*>PyBytes_AS_STRING(types),
+                     PyBytes_GET_SIZE(types) // 4):
             bound.parameters = (<char*>b.data)[:b.end]
             bound.name = self.text((<const char*>p + parts.name_at)[:parts.name_len]) if parts.name_len else EMPTY
             bound.formats = (<const char*>p + parts.formats_at)[:2 * parts.n_formats]
+            if parts.binary:
+                b.end = 0
+                if not json_binary(b, &parts, p):
+                    raise MemoryError
+                bound.binary = (<char*>b.data)[:b.end]
         else:
-            name, bound.parameters, bound.formats = self.slow.bind(bound.body, bound.definition.info)
+            name, bound.parameters, bound.binary, bound.formats = self.slow.bind(bound.body, types)
             bound.name = self.text(name)
         bound.opened = True
         return 0
@@ -476,11 +425,15 @@ cdef class Decoder:
         cdef bytes frames = b"".join(f.frames) if isinstance(f.frames, list) else f.frames
         f.frames = None
         b.end = 0
+        if f.kind == S_EXTENDED and frames[:1] == b"D":
+            said = self.described(f.session, f.definition)
+            if said is not None and said[1]:
+                frames = with_formats(said[1], f.formats) + frames
         if json_results(b, &f.definition.shape, <const uint8_t*>PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames),
-                        <const uint8_t*>PyBytes_AS_STRING(f.formats), PyBytes_GET_SIZE(f.formats) // 2):
+                        <const uint8_t*>PyBytes_AS_STRING(f.formats), PyBytes_GET_SIZE(f.formats) // 2, f.sent):
             f.results = (<char*>b.data)[:b.end]
         else:
-            f.results = self.slow.results(frames, f.formats)
+            f.results = self.slow.results(frames, f.formats, f.sent)
         return 0
 
     cdef Finished failed_bind(self, _Session s, uint64_t seq):
@@ -490,11 +443,12 @@ cdef class Decoder:
         for each in s.portals.values():
             bound = <_Bound>each
             if bound.seq == seq:
-                self.open_bound(bound)
+                self.open_bound(s, bound)
                 f = finished(S_EXTENDED, seq, bound.wall, bound.definition)
                 f.name = bound.name
                 f.portal = self.text(bound.portal)
                 f.parameters = bound.parameters
+                f.binary = bound.binary
                 return f
         return None
 
@@ -552,8 +506,9 @@ cdef class Decoder:
                     f = <Finished>each
                     frames = f.frames if isinstance(f.frames, list) else [] if f.frames is None else [f.frames]
                     intents.append((f.kind, f.seq, f.wall, keep(places, payloads, f.definition), f.row_limit, f.name, f.portal,
-                                    f.parameters, f.formats, frames))
-            sessions.append((s.number, s.header, bounds, intents))
+                                    f.parameters, f.formats, frames, f.binary))
+            described = [(id, types, columns) for id, (types, columns) in s.described.items()]
+            sessions.append((s.number, s.header, bounds, intents, described))
         known = [(id, keep(places, payloads, <_Definition>d)) for id, d in self.definitions.items()]
         return payloads, known, sessions
 
@@ -566,34 +521,18 @@ cdef class Decoder:
         self.sessions = {}
         self.last = None
         self.joining = joining
-        for number, header, bounds, intents in sessions:
+        for number, header, bounds, intents, described in sessions:
             s = self.adopt(number, header)
+            s.described = {id: (types, columns) for id, types, columns in described}
             for seq, wall, index, body in bounds:
                 x = _Bound.__new__(_Bound)
                 x.seq, x.wall, x.definition, x.body = seq, wall, made[index], body
                 x.portal = body[:body.index(0)]
                 s.portals[x.portal] = x
-            for kind, seq, wall, index, row_limit, name, portal, parameters, formats, frames in intents:
+            for kind, seq, wall, index, row_limit, name, portal, parameters, formats, frames, binary in intents:
                 f = finished(kind, seq, wall, made[index])
+                f.binary = binary
                 f.row_limit, f.name, f.portal, f.parameters, f.formats = row_limit, name, portal, parameters, formats
                 f.frames = frames or None
                 f.captured = sum([len(piece) + 8 for piece in frames])
                 (s.parses if kind == S_PARSE else s.open)[seq] = f
-
-
-cdef bytes without_text(_Definition d):
-    """The payload of a definition (whose lengths `define` has checked) without its SQL."""
-    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(d.payload)
-    cdef uint32_t tables, types                     # the second stands behind bytes of any length: not aligned
-    memcpy(&tables, p + 8, 4)
-    memcpy(&types, p + 12 + tables, 4)
-    return d.payload[:16 + <size_t>tables + types]
-
-
-cdef object keep(dict places, list payloads, _Definition d):
-    """Its index in the snapshot."""
-    place = places.get(d)
-    if place is None:
-        place = places[d] = len(payloads)
-        payloads.append(d.payload)
-    return place

@@ -19,6 +19,7 @@ cdef struct Journal:
     bint dirty                  # records since the last fdatasync
     uint64_t records
     uint64_t bytes
+    uint64_t lost               # records for which there was no room after all: a defect, and loud
 
 cdef enum:
     JOURNAL_SLACK = 64          # always left at the end of a segment for the seal mark
@@ -128,6 +129,7 @@ cdef void journal_put(Journal* j, uint16_t kind, uint64_t session, uint64_t seq,
     while True:
         if j.current == NULL or j.current.size - j.at < JOURNAL_SLACK + RECORD_HEADER + 4096:
             if not journal_advance(j):
+                j.lost += 1
                 return
         room = (j.current.size - j.at - JOURNAL_SLACK - RECORD_HEADER) & ~<size_t>7
         chunk = payload if payload < room else room

@@ -29,22 +29,61 @@ cdef void tick(State* r) noexcept nogil:
             s.upstream.broken = True
             end_session(r, s, "08006", "the database server does not read what it is sent", "timeout")
             flush_session(r, s)
+        elif s.waiting_since_ns and r.now_ns - s.waiting_since_ns > r.journal_timeout_ns:
+            if replies(s) and not s.parked:
+                post(r, message_new(EVENT_CANCEL, s.id))
+            end_session(r, s, "53100", "the gateway's audit journal is full, and what cannot be recorded may not run: "
+                        "tell the operators of the gateway, and connect again later", "journal")
+            flush_session(r, s)
         elif idle and r.now_ns - s.last_active_ns > idle and s.status == c'I' and not replies(s) and not s.parked:
             end_session(r, s, "57P01", "this session was idle for longer than the gateway allows: connect again", "timeout")
             flush_session(r, s)
         s = following
 
 
+cdef int journal_to_disk(Journal* j) noexcept nogil:
+    """0, or the errno of the first fdatasync that failed."""
+    cdef JournalSegment* g = j.sealed
+    cdef int failed = 0
+    while g != NULL:
+        if c_fdatasync(g.fd) < 0 and not failed:
+            failed = errno
+        g = g.next
+    if j.current != NULL and c_fdatasync(j.current.fd) < 0 and not failed:
+        failed = errno
+    return failed
+
+
+cdef void unsynced(State* r, int error) noexcept nogil:
+    """What was to be on disk is not: nothing that waited for it goes, and its sessions end. After a failed fdatasync the
+    kernel takes the pages for clean, so another try would prove nothing: what comes next goes into another segment."""
+    cdef Message* m = message_new(EVENT_UNSYNCED, 0)
+    cdef Session* s
+    if m != NULL:
+        m.a = error
+        post(r, m)
+    count(r, C_JOURNAL_FAILURES, 1)
+    journal_seal(&r.journal)
+    journal_advance(&r.journal)
+    while r.held != NULL:
+        s = r.held
+        r.held = s.held_next
+        s.on_held = False
+        if s.dead or s.closing:
+            continue
+        end_session(r, s, "58030", "the gateway could not bring its audit journal to the disk, so what you sent last was not "
+                    "run: tell the operators of the gateway", "journal")
+        flush_session(r, s)
+        ready(r, s)
+
+
 cdef void sync_journal(State* r) noexcept nogil:
     """Durable mode: one fdatasync for the batch, then the held bytes go."""
-    cdef JournalSegment* g = r.journal.sealed
     cdef Session* s
-    while g != NULL:
-        c_fdatasync(g.fd)
-        g = g.next
-    if r.journal.current != NULL:
-        c_fdatasync(r.journal.current.fd)
+    cdef int failed = journal_to_disk(&r.journal)
     r.journal.dirty = False
+    if failed:
+        unsynced(r, failed)
     r.unsynced = False
     while r.held != NULL:
         s = r.held
@@ -86,6 +125,7 @@ cdef void batch_end(State* r) noexcept nogil:
         s = following
     r.counters[C_JOURNAL_RECORDS] = r.journal.records
     r.counters[C_JOURNAL_BYTES] = r.journal.bytes
+    r.counters[C_JOURNAL_LOST] = r.journal.lost
     r.counters[C_BUFFER_BYTES] = BUFFER_BYTES
     r.counters[C_ARENA_BYTES] = r.arena_room - ARENA_BYTES
     r.counters[C_HELD_STATEMENTS] = HELD_STATEMENTS

@@ -31,6 +31,7 @@ cdef enum:                      # commands, then events
     EVENT_CLOSED
     EVENT_WITHDRAWN
     EVENT_SEGMENT
+    EVENT_UNSYNCED
     EVENT_SEALED
 
 cdef struct Message:
@@ -99,6 +100,7 @@ cdef struct Adoption:           # what travels with COMMAND_ADOPT beside the des
     SSL* client_ssl
     SSL* upstream_ssl
     uint8_t status
+    int64_t capture_max
     Buffer from_upstream
 
 cdef struct Decided:            # what travels with COMMAND_DECIDE beside label, error and copy plan

@@ -31,7 +31,8 @@ cdef struct State:              # everything the relay thread owns
     uint64_t stopping
     bint durable
     bint unsynced               # durable: bytes are held until the journal is on disk
-    int64_t capture_max         # result bytes kept per statement; -1 all
+    int64_t capture_max         # result bytes kept per statement, where adopt does not say; -1 all
+    int64_t journal_timeout_ns  # so long a session waits for room in the journal
     size_t statement_max
     size_t message_max
     size_t row_max
@@ -131,13 +132,13 @@ cdef void capture_flush(State* r, Session* s) noexcept nogil:
 
 cdef void capture_add(State* r, Session* s, Reply* e, const uint8_t* p, size_t n) noexcept nogil:
     """Result bytes as the client gets them, up to the policy's limit."""
-    if e.seq == 0 or r.capture_max == 0:
+    if e.seq == 0 or s.capture_max == 0:
         return
-    if r.capture_max > 0:
-        if e.captured >= <uint64_t>r.capture_max:
+    if s.capture_max > 0:
+        if e.captured >= <uint64_t>s.capture_max:
             return
-        if n > <uint64_t>r.capture_max - e.captured:
-            n = <size_t>(<uint64_t>r.capture_max - e.captured)
+        if n > <uint64_t>s.capture_max - e.captured:
+            n = <size_t>(<uint64_t>s.capture_max - e.captured)
     e.captured += n
     if r.capture.n and r.capture.p + r.capture.n == p:
         r.capture.n += n
@@ -149,8 +150,9 @@ cdef void capture_add(State* r, Session* s, Reply* e, const uint8_t* p, size_t n
 
 cdef void put_outcome(State* r, Session* s, Reply* e, uint8_t how) noexcept nogil:
     """How a recorded statement ended. `e` need not be the head (statements skipped after an error)."""
-    cdef Part parts[7]
+    cdef Part parts[8]
     cdef int64_t took = r.now_ns - e.started_ns
+    cdef int64_t first = e.first_ns - e.started_ns
     cdef uint8_t status[2]
     cdef uint16_t tag_len = e.tag_len
     cdef uint64_t us
@@ -161,22 +163,29 @@ cdef void put_outcome(State* r, Session* s, Reply* e, uint8_t how) noexcept nogi
         took = 0
     status[0] = how
     status[1] = s.status
-    parts[0].p = &e.seq
+    parts[0].p = &first                 # of an outcome with rows only
     parts[0].n = 8
-    parts[1].p = &e.rows
-    parts[1].n = 24                     # rows, bytes, copied lie together
-    parts[2].p = &took
-    parts[2].n = 8
-    parts[3].p = status
-    parts[3].n = 2
-    parts[4].p = &tag_len
+    parts[1].p = &e.seq
+    parts[1].n = 8
+    parts[2].p = &e.rows
+    parts[2].n = 24                     # rows, bytes, copied lie together
+    parts[3].p = &took
+    parts[3].n = 8
+    parts[4].p = status
     parts[4].n = 2
-    parts[5].p = e.tag
-    parts[5].n = e.tag_len
-    parts[6].p = e.error_body
-    parts[6].n = e.error_len
+    parts[5].p = &tag_len
+    parts[5].n = 2
+    parts[6].p = e.tag
+    if e.long_tag != NULL:
+        parts[6].p = e.long_tag
+    parts[6].n = e.tag_len
+    parts[7].p = e.error_body
+    parts[7].n = e.error_len
     s.seq += 1
-    put_record(r, s, KIND_OUTCOME, s.seq, parts, 7)
+    if e.first_ns:
+        put_record(r, s, KIND_OUTCOME_ROWS, s.seq, parts, 8)
+    else:
+        put_record(r, s, KIND_OUTCOME, s.seq, parts + 1, 7)
     e.seq = 0
     count(r, C_ROWS, e.rows)
     if how == c'E':
@@ -187,6 +196,52 @@ cdef void put_outcome(State* r, Session* s, Reply* e, uint8_t how) noexcept nogi
             bucket += 1
         count(r, C_HISTOGRAM + bucket, 1)
         count(r, C_HISTOGRAM_SUM, us)
+
+
+cdef void put_described(State* r, Session* s, const Statement* x, const uint8_t* p, size_t n) noexcept nogil:
+    """What the server says of a prepared statement: ParameterDescription and RowDescription frames tell what the bytes of
+    Bind and of rows mean when the client has not said it."""
+    cdef Part parts[2]
+    parts[0].p = &x.id
+    parts[0].n = 8
+    parts[1].p = p
+    parts[1].n = n
+    s.seq += 1
+    put_record(r, s, KIND_DESCRIBED, s.seq, parts, 2)
+
+
+cdef bint put_aside(State* r, Session* s, uint8_t type, const uint8_t* body, size_t n, size_t kept) noexcept nogil:
+    """What the server says outside of a statement; `kept` of the n bytes of its body. False: there is no room."""
+    cdef Part parts[3]
+    cdef uint32_t head[2]
+    if not journal_fits(&r.journal, RECORD_HEADER + 8 + kept, False):
+        return False
+    head[0] = type
+    head[1] = <uint32_t>n
+    parts[0].p = head
+    parts[0].n = 8
+    parts[1].p = body
+    parts[1].n = kept
+    s.seq += 1
+    put_record(r, s, KIND_ASIDE, s.seq, parts, 2)
+    return True
+
+
+cdef void put_notes(State* r, Session* s) noexcept nogil:
+    """Notes of the front, as many as there is room for."""
+    cdef Part part
+    cdef uint32_t n
+    while s.started and buffer_used(&s.notes):
+        memcpy(&n, s.notes.data + s.notes.start, 4)
+        if not journal_fits(&r.journal, RECORD_HEADER + n, False):
+            return
+        part.p = s.notes.data + s.notes.start + 4
+        part.n = n
+        s.seq += 1
+        put_record(r, s, KIND_NOTE, s.seq, &part, 1)
+        buffer_take(&s.notes, 4 + n)
+    if not buffer_used(&s.notes):
+        buffer_free(&s.notes)
 
 
 cdef void put_session_end(State* r, Session* s) noexcept nogil:

@@ -10,6 +10,9 @@ cdef enum:                      # whom it is for
     FOR_REFUSAL                 # a failing statement of ours: its error becomes the verdict's
 
 cdef enum:
+    TAG_MAX = 65535             # what an outcome record can hold
+
+cdef enum:
     NAME_MAX = 63               # the server compares no more (NAMEDATALEN - 1): longer names must not differ for us either
 
 cdef struct Named:              # a prepared statement or a portal
@@ -53,9 +56,13 @@ cdef struct Reply:
     uint64_t rows
     uint64_t bytes
     uint64_t copied
+    uint64_t copy_frames        # CopyData among `rows`, until the tag says how many rows they were
     uint64_t captured
+    int64_t first_ns            # when its first row came; 0: none yet
     uint8_t tag[64]
-    uint8_t tag_len
+    uint8_t* long_tag           # instead, where that is too short
+    uint16_t tag_len
+    bint tag_cut
     int copy_state
     uint32_t error_len
     uint8_t* error_body
@@ -128,6 +135,8 @@ cdef struct Session:
     Buffer probe
     Buffer inject               # whole frames for the client, to be put between two messages
     bint journal_wait
+    int64_t waiting_since_ns    # when the journal was found full; 0: it is not
+    Buffer notes                # of the front, each behind its length (u32), for which there was no room yet
     bint cancel_pause           # a cancel is on its way: nothing new goes upstream
     bint closing                # no more reading; flush, then linger
     const char* close_reason
@@ -144,6 +153,7 @@ cdef struct Session:
     uint64_t seq
     bint started                # the session's own record is in the journal; nothing moves before
     Buffer start_record
+    int64_t capture_max         # result bytes kept per statement; -1 all
     int64_t last_active_ns
 
 
@@ -410,6 +420,8 @@ cdef void reply_clear(Session* s, Reply* e) noexcept nogil:
     named_release(e.named)
     plan_release(e.plan)
     free(e.error_body)
+    free(e.long_tag)
+    e.long_tag = NULL
     e.stmt = NULL
     e.named = NULL
     e.plan = NULL

@@ -21,7 +21,7 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     cdef _Definition d = f.definition
     cdef uint8_t* w
     cdef size_t room = 512 + len(s.head) + len(s.body) + len(d.sql) + len(d.tail) + len(f.name) + len(f.portal)
-    room += len(f.tag) + size_of(f.parameters) + size_of(f.error) + size_of(f.results)
+    room += len(f.tag) + size_of(f.parameters) + size_of(f.error) + size_of(f.results) + size_of(f.binary)
     if buffer_reserve(b, room) < 0:
         raise MemoryError
     w = b.data + b.end
@@ -48,6 +48,11 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     w = add(w + 9, f.error if f.error is not None else b"null")
     memcpy(w, b',"results":', 11)
     w = add(w + 11, f.results if f.results is not None else b"[]")
+    if f.first_us >= 0:
+        w = add_field(w, b',"first_row_us":', 16, <uint64_t>f.first_us)
+    if f.binary is not None:
+        memcpy(w, b',"parameter_bytes":', 19)
+        w = add(w + 19, f.binary)
     w = add(w, s.head)
     w += write_number(w, f.seq)
     memcpy(w, b',"at":"', 7)
@@ -81,7 +86,7 @@ cdef str detail_of(Buffer* b, Finished f):
     cdef uint8_t* w
     cdef size_t room = 256 + len(f.name) + len(f.portal) + len(f.tag) + size_of(f.parameters) + size_of(f.error)
     b.end = 0
-    if buffer_reserve(b, room + size_of(f.results)) < 0:
+    if buffer_reserve(b, room + size_of(f.results) + size_of(f.binary)) < 0:
         raise MemoryError
     w = b.data
     if f.kind != S_EXTENDED:
@@ -119,6 +124,11 @@ cdef str detail_of(Buffer* b, Finished f):
     if f.results is not None and len(f.results) > 2:
         memcpy(w, b',"results":', 11)
         w = add(w + 11, f.results)
+    if f.first_us >= 0:
+        w = add_field(w, b',"first_row_us":', 16, <uint64_t>f.first_us)
+    if f.binary is not None:
+        memcpy(w, b',"parameter_bytes":', 19)
+        w = add(w + 19, f.binary)
     if w == b.data:
         return "{}"
     b.data[0] = c'{'

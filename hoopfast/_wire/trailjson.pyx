@@ -24,6 +24,11 @@ cdef struct BindParts:
     size_t name_len
     size_t formats_at           # of the results: n_formats big-endian int16
     size_t n_formats
+    size_t given_at             # formats of the parameters
+    size_t n_given
+    size_t values_at
+    size_t n_values
+    bint binary                 # any of them is
 
 cdef extern from *:
     """
@@ -234,6 +239,11 @@ cdef bint json_bind(Buffer* b, BindParts* parts, const uint8_t* p, size_t n, con
     formats += 2
     n_values = hf_be16(p + at)
     at += 2
+    parts.given_at = formats
+    parts.n_given = n_formats
+    parts.values_at = at
+    parts.n_values = n_values
+    parts.binary = False
     if buffer_put(b, b"[", 1) < 0:
         return False
     for i in range(n_values):
@@ -252,11 +262,50 @@ cdef bint json_bind(Buffer* b, BindParts* parts, const uint8_t* p, size_t n, con
             how = hf_be16(p + formats)
         elif i < n_formats:
             how = hf_be16(p + formats + 2 * i)
+        if how:
+            parts.binary = True
         if not json_value(b, hf_be32(types + 4 * i) if i < n_types else 0, how, p + at, length):
             return False
         at += length
     parts.formats_at = at + 2
     return skip_formats(p, n, &at, &parts.n_formats) and buffer_put(b, b"]", 1) == 0
+
+
+cdef bint json_binary(Buffer* b, const BindParts* parts, const uint8_t* p) noexcept nogil:
+    """The values that came in binary format, as hex, null for others. `parts` as a successful json_bind has left them."""
+    cdef const char* digits = "0123456789abcdef"
+    cdef size_t at = parts.values_at, i, k
+    cdef uint32_t length
+    cdef uint8_t* w
+    cdef int how
+    if buffer_put(b, b"[", 1) < 0:
+        return False
+    for i in range(parts.n_values):
+        length = hf_be32(p + at)
+        at += 4
+        how = 0
+        if parts.n_given == 1:
+            how = hf_be16(p + parts.given_at)
+        elif i < parts.n_given:
+            how = hf_be16(p + parts.given_at + 2 * i)
+        if i and buffer_put(b, b",", 1) < 0:
+            return False
+        if length >> 31 or not how:
+            if buffer_put(b, b"null", 4) < 0:
+                return False
+        else:
+            if buffer_reserve(b, 2 * <size_t>length + 2) < 0:
+                return False
+            w = b.data + b.end
+            w[0] = c'"'
+            for k in range(length):
+                w[1 + 2 * k] = <uint8_t>digits[p[at + k] >> 4]
+                w[2 + 2 * k] = <uint8_t>digits[p[at + k] & 15]
+            w[1 + 2 * <size_t>length] = c'"'
+            b.end += 2 * <size_t>length + 2
+        if not length >> 31:
+            at += length
+    return buffer_put(b, b"]", 1) == 0
 
 
 # ---------------------------------------------------------------- results
@@ -352,9 +401,9 @@ cdef bint json_result_start(Buffer* b, bint another, const uint8_t* columns, siz
 
 
 cdef bint json_results(Buffer* b, Shape* shape, const uint8_t* p, size_t n, const uint8_t* formats,
-                       size_t n_formats) noexcept nogil:
+                       size_t n_formats, uint64_t sent) noexcept nogil:
     """Captured frames as the JSON list of results; see typed.decode_results."""
-    cdef size_t at = 0, stop, rows = 0, i, done = 0
+    cdef size_t at = 0, stop, rows = 0, i, done = 0, data = 0
     cdef uint32_t length
     cdef bint opened = False, described = False, binary = False
     for i in range(n_formats):
@@ -367,6 +416,7 @@ cdef bint json_results(Buffer* b, Shape* shape, const uint8_t* p, size_t n, cons
             break
         stop = at + 1 + length
         if p[at] == c'D':
+            data += stop - at
             if not opened:
                 if not json_result_start(b, done > 0, NULL, 0):
                     return False
@@ -395,11 +445,14 @@ cdef bint json_results(Buffer* b, Shape* shape, const uint8_t* p, size_t n, cons
                 rows = 0
         elif p[at] == c'd':
             return False
+        elif p[at] == c'V':
+            data += stop - at
         at = stop
-    if not opened and at < n:
+    # What was not kept may end between two frames.
+    if not opened and (at < n or data < sent):
         if not json_result_start(b, done > 0, NULL, 0):
             return False
         opened = True
-    if opened and not json_result_end(b, at < n):
+    if opened and not json_result_end(b, at < n or data < sent):
         return False
     return buffer_put(b, b"]", 1) == 0

@@ -23,6 +23,14 @@ cdef void want_segments(State* r, size_t n) noexcept nogil:
         post(r, m)
 
 
+cdef void journal_wait(State* r, Session* s, size_t n) noexcept nogil:
+    """There is no room for n bytes: the session stands still until there is, or until its patience ends (tick)."""
+    s.journal_wait = True
+    if not s.waiting_since_ns:
+        s.waiting_since_ns = r.now_ns
+    want_segments(r, n)
+
+
 # ---------------------------------------------------------------- the end of a session
 
 cdef void settle(Session* s) noexcept nogil:
@@ -55,6 +63,7 @@ cdef void session_close(State* r, Session* s, const char* reason) noexcept nogil
             put_outcome(r, s, reply_head(s), c'X')
         reply_pop(s)
     if s.started:
+        put_notes(r, s)
         put_session_end(r, s)
     if s.side != SIDE_GONE and not s.client.pass_left and not buffer_used(&s.upstream.out) and not s.upstream.broken:
         terminate[0] = c'X'
@@ -153,6 +162,7 @@ cdef void session_free(State* r, Session* s) noexcept nogil:
     buffer_free(&s.inject)
     buffer_free(&s.kill_frame)
     buffer_free(&s.start_record)
+    buffer_free(&s.notes)
     context_leave(s.ctx)
     free(s)
 
@@ -229,14 +239,19 @@ cdef ssize_t receive(State* r, Session* s, Leg* leg) noexcept nogil:
 cdef void pump(State* r, Session* s, Leg* leg) noexcept nogil:
     """Read and handle one direction, up to the turn's budget."""
     cdef ssize_t got, budget = TURN_BUDGET
-    cdef size_t taken
+    cdef size_t taken, room = 4 * SCRATCH_BYTES
     while budget > 0 and not s.closing:
         if paused(r, s, leg):
             return
-        if not leg.is_client and not journal_fits(&r.journal, 4 * SCRATCH_BYTES, False):
-            s.journal_wait = True
-            want_segments(r, 4 * SCRATCH_BYTES)
-            return
+        if not leg.is_client:
+            if leg.need > SCRATCH_BYTES:        # a row that is rebuilt whole is recorded whole
+                room = 4 * SCRATCH_BYTES + (
+                    leg.need if s.capture_max < 0 or leg.need < <size_t>s.capture_max else <size_t>s.capture_max)
+            if not journal_fits(&r.journal, room, False):
+                journal_wait(r, s, room)
+                return
+            if not s.journal_wait:
+                s.waiting_since_ns = 0
         if leg.retry:
             leg.retry = False
             if buffer_used(&leg.pending):
@@ -317,6 +332,7 @@ cdef bint start(State* r, Session* s) noexcept nogil:
     put_record(r, s, KIND_SESSION_START, 1, &part, 1)
     buffer_free(&s.start_record)
     s.started = True
+    put_notes(r, s)
     return True
 
 

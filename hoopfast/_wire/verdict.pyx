@@ -71,11 +71,11 @@ cdef inline void granted_clear(Session* s) noexcept nogil:
 cdef bint journal_ready(State* r, Session* s, size_t n) noexcept nogil:
     """Whether n bytes of intents can be recorded now; if not the session waits for a segment."""
     if journal_fits(&r.journal, n, True):
+        s.waiting_since_ns = 0
         return True
     if not s.journal_wait:
-        s.journal_wait = True
         count(r, C_JOURNAL_STALLS, 1)
-    want_segments(r, n)
+    journal_wait(r, s, n)
     return False
 
 

@@ -32,9 +32,11 @@ from hoopfast.audit.events import (
 )
 from hoopfast.audit.segments import Joiner, Record
 from hoopfast.audit.typed import (
+    binary_values,
     decode_error,
     decode_parameters,
     decode_results,
+    parse_aside,
     parse_bind,
     parse_function_call,
     type_oids,
@@ -72,7 +74,8 @@ class Progress(NamedTuple):
 
 Call = tuple[int, tuple[int, ...], tuple[bytes | None, ...]]                  # parse_function_call
 _Bound = tuple[int, int, int, bytes]
-_Intent = tuple[int, int, int, int, int, bytes, bytes, bytes | None, bytes, list[bytes]]
+_Intent = tuple[int, int, int, int, int, bytes, bytes, bytes | None, bytes, list[bytes], bytes | None]
+_Described = tuple[int, bytes, bytes]
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -80,7 +83,7 @@ class _State(msgspec.Struct, array_like=True):
 
     definitions: list[bytes]
     known: list[tuple[int, int]]
-    sessions: list[tuple[int, bytes, list[_Bound], list[_Intent]]]
+    sessions: list[tuple[int, bytes, list[_Bound], list[_Intent], list[_Described]]]
     joiner: tuple[Record, list[bytes]] | None
     wall: int = 0
 
@@ -253,7 +256,8 @@ class Rare:
                 self._verdicts.clear()
             verdict = self._verdicts[key] = _verdict(payload[12 : 12 + n], types)
         label, oids, tail = verdict
-        made = Definition(payload[at + m :].decode("utf-8", "replace"), oids, label)
+        # Another client_encoding: what is no UTF-8 is kept as its bytes.
+        made = Definition(payload[at + m :].decode("utf-8", "backslashreplace"), oids, label)
         return made, types, _json.encode(made.sql), tail
 
     def header(self, payload: bytes) -> tuple[Header, bytes]:
@@ -264,21 +268,23 @@ class Rare:
     def call(self, body: bytes) -> Call:
         return parse_function_call(body)
 
-    def called(self, call: Call, definition: Definition) -> tuple[bytes, bytes]:
-        """Of a FunctionCall: a text for it where it has none (UTF-8), and its arguments."""
+    def called(self, call: Call, definition: Definition) -> tuple[bytes, bytes, bytes | None]:
+        """Of a FunctionCall: a text for it where it has none (UTF-8), its arguments, and their bytes."""
         oid, formats, values = call
-        title = b"" if definition.sql else b"function call %d" % oid
-        return title, _json.encode(decode_parameters(definition.types, formats, values))
+        name = definition.label.function
+        title = b"" if definition.sql else f"function call {oid}{': ' if name else ''}{name}".encode()
+        arguments = decode_parameters(definition.label.arguments or definition.types, formats, values)
+        return title, _json.encode(arguments), _binary(formats, values)
 
-    def bind(self, body: bytes, definition: Definition) -> tuple[bytes, bytes, bytes]:
-        """A Bind: statement name (UTF-8), parameters, result formats (as in the message)."""
+    def bind(self, body: bytes, types: bytes) -> tuple[bytes, bytes, bytes | None, bytes]:
+        """A Bind: statement name (UTF-8), parameters, their bytes, result formats (as in the message)."""
         bind = parse_bind(body)
-        parameters = decode_parameters(definition.types, bind.formats, bind.values)
+        parameters = decode_parameters(type_oids(types), bind.formats, bind.values)
         formats = pack(f"!{len(bind.result_formats)}h", *bind.result_formats)
-        return bind.statement.encode(), _json.encode(parameters), formats
+        return bind.statement.encode(), _json.encode(parameters), _binary(bind.formats, bind.values), formats
 
-    def results(self, frames: bytes, formats: bytes) -> bytes:
-        return _json.encode(decode_results(frames, unpack(f"!{len(formats) // 2}h", formats)))
+    def results(self, frames: bytes, formats: bytes, sent: int) -> bytes:
+        return _json.encode(decode_results(frames, unpack(f"!{len(formats) // 2}h", formats), sent))
 
     def error(self, body: bytes) -> tuple[bytes, str | None]:
         fields = decode_error(body)
@@ -300,6 +306,12 @@ class Rare:
         note = msgspec.json.decode(payload, type=dict[str, Any])
         return Note(session=session, seq=seq, at=utc(wall), note=note, **_who(header))
 
+    def aside(self, session: str, header: Header, seq: int, wall: int, payload: bytes) -> Note:
+        """What the server said outside of a statement."""
+        kind, length = unpack("<II", payload[:8])
+        note = parse_aside(kind, length, payload[8:])
+        return Note(session=session, seq=seq, at=utc(wall), note=note, **_who(header))
+
     def damage(self, what: str, session: int, session_seq: int, wall: int, offset: int) -> Gateway:
         self.damaged += 1
         # Named by place, so that a second reading of the same bytes gives the same event.
@@ -311,6 +323,11 @@ class Rare:
                 "in_session": f"{session:016x}", "in_seq": session_seq,
             },
         )
+
+
+def _binary(formats: Sequence[int], values: Sequence[bytes | None]) -> bytes | None:
+    found = binary_values(formats, values)
+    return None if found is None else _json.encode(found)
 
 
 def _verdict(raw: bytes, types: bytes) -> tuple[Label, tuple[int, ...], bytes]:

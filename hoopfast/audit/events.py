@@ -58,7 +58,9 @@ class Statement(Base, tag="statement", gc=False):
     `kind`: simple | extended | parse (only those that failed) | function | lost (the intent was damaged).
     `outcome`: complete | error | denied | suspended (a portal with a row limit) | unknown (the connection or the
     gateway was lost) | skipped (an error before it in its pipeline: it never ran) | running.
-    `error`: {"sqlstate", "message", ...}. Counts are what the client got; `duration_us` ends with the last byte of it.
+    `error`: {"sqlstate", "message", ...}. Counts are what the client got; `duration_us` ends with the last byte of it,
+    `first_row_us` with the first row; without rows it is not there. `parameter_bytes`: the hex of parameters that came
+    in binary format, None for others; not there when all came as text.
     """
 
     kind: str
@@ -82,6 +84,8 @@ class Statement(Base, tag="statement", gc=False):
     duration_us: int = 0
     error: dict[str, str] | None = None
     results: tuple[Results, ...] = ()
+    first_row_us: int | msgspec.UnsetType = msgspec.UNSET
+    parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SessionEnd(Base, tag="session_end", gc=False):
@@ -218,6 +222,8 @@ class Label(msgspec.Struct):
     tables: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    function: str = ""                  # of a FunctionCall: its name and argument types
+    arguments: tuple[int, ...] = ()     # and their OIDs
 
 
 class _LooseLabel(msgspec.Struct):
@@ -227,6 +233,8 @@ class _LooseLabel(msgspec.Struct):
     tables: Any = ()
     kinds: Any = ()
     columns: Any = ()
+    function: str = ""
+    arguments: tuple[int, ...] = ()
 
 
 _loose_label = msgspec.json.Decoder(_LooseLabel)
@@ -235,8 +243,8 @@ _loose_label = msgspec.json.Decoder(_LooseLabel)
 def decode_label(data: bytes) -> Label:
     """Whatever the front wrote: what is not a list of names is kept as JSON text. Raises msgspec.MsgspecError."""
     loose = _loose_label.decode(data)
-    parts = (loose.masks, loose.tables, loose.kinds, loose.columns)
-    return Label(loose.verdict, loose.rule, *map(_names, parts))
+    masks, tables, kinds, columns = map(_names, (loose.masks, loose.tables, loose.kinds, loose.columns))
+    return Label(loose.verdict, loose.rule, masks, tables, kinds, columns, loose.function, loose.arguments)
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import msgspec
 from hoopfast.model import (
     JOURNAL_HEADER_BYTES,
     JOURNAL_MAGIC,
-    KIND_QUERY_TEXT,
+    KIND_DESCRIBED,
     KIND_SESSION_START,
     RECORD_FLAG_MORE,
     RECORD_HEADER_BYTES,
@@ -167,7 +167,7 @@ def _holds(data: Buffer, at: int, crc32c: Checksum) -> bool:
     if length < RECORD_HEADER_BYTES or at + length > len(data):
         return False
     crc, kind = _RECORD(data, at + 4)[:2]
-    return bool(KIND_SESSION_START <= kind <= KIND_QUERY_TEXT and crc32c(bytes(data[at + 8 : at + length])) == crc)
+    return bool(KIND_SESSION_START <= kind <= KIND_DESCRIBED and crc32c(bytes(data[at + 8 : at + length])) == crc)
 
 
 class Joiner:

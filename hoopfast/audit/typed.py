@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct, error, pack, unpack
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -129,6 +129,29 @@ def decode_parameters(
         how = formats[0] if single else (formats[i] if i < len(formats) else 0)
         decoded.append(decode(types[i] if i < known else 0, how, value))
     return tuple(decoded)
+
+
+def binary_values(formats: Sequence[int], values: Sequence[bytes | None]) -> tuple[str | None, ...] | None:
+    """The hex of every value that came in binary format, None for others; None when all came as text."""
+    if not any(formats):
+        return None
+    if len(formats) == 1:
+        formats = tuple(formats) * len(values)
+    found = tuple([
+        value.hex() if value is not None and i < len(formats) and formats[i] else None for i, value in enumerate(values)
+    ])
+    return found if any(value is not None for value in found) else None
+
+
+def parse_aside(kind: int, length: int, body: bytes) -> dict[str, Any]:
+    """A record of what the server said outside of a statement, `body` being what was kept of `length` bytes."""
+    cut = {"truncated": True} if len(body) < length else {}
+    if kind == 0x41:
+        (pid,) = _U32(body, 0)
+        channel, _, payload = body[4:].partition(b"\0")
+        said = _text(payload.removesuffix(b"\0"))
+        return {"kind": "notification", "channel": _text(channel), "payload": said, "pid": pid} | cut
+    return {"kind": "server_error", "error": decode_error(body)} | cut
 
 
 def decode(oid: int, how: int, value: bytes | None) -> Value:
@@ -356,17 +379,20 @@ _BINARY: dict[int, Callable[[bytes], str]] = {
 
 # ---------------------------------------------------------------- backend frames
 
-def decode_results(frames: bytes, result_formats: Sequence[int] = ()) -> tuple[Results, ...]:
+_DATA = {0x44, 0x56, 0x64}                  # DataRow, FunctionCallResponse, CopyData
+
+def decode_results(frames: bytes, result_formats: Sequence[int] = (), sent: int = 0) -> tuple[Results, ...]:
     """Results among backend frames, one per row description (a simple query may hold several statements).
 
-    `result_formats` are those of the Bind, for frames without a row description.
+    `result_formats` are those of the Bind, for frames without a row description. `sent`: bytes of rows that the client
+    got; when fewer are here, the last result is truncated.
     """
     results: list[Results] = []
     columns: tuple[Column, ...] = ()
     formats: Sequence[int] = result_formats
     rows: list[tuple[Value, ...]] = []
     copied: list[bytes] = []
-    at, end = 0, len(frames)
+    at, end, data = 0, len(frames), 0
     while at + 5 <= end:
         kind, (length,) = frames[at], _U32(frames, at + 1)
         stop = at + 1 + length
@@ -384,9 +410,11 @@ def decode_results(frames: bytes, result_formats: Sequence[int] = ()) -> tuple[R
                 copied.append(frames[at + 5 : stop])
         except (error, ValueError):
             break
+        data += stop - at if kind in _DATA else 0
         at = stop
-    if columns or rows or copied or at < end:
-        results.append(Results(columns, tuple(rows), _copy_text(copied), at < end))
+    truncated = at < end or data < sent
+    if columns or rows or copied or truncated:
+        results.append(Results(columns, tuple(rows), _copy_text(copied), truncated))
     return tuple(results)
 
 

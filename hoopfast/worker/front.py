@@ -54,6 +54,7 @@ class VerdictDesk(Protocol):
 
 class SegmentSupply(Protocol):
     def want(self) -> None: ...
+    def unsynced(self, error: int) -> None: ...
 
 
 class Front:
@@ -343,8 +344,9 @@ class Front:
         match event:
             case ("segment",):
                 self._journal.want()
-            case ("sealed", path):
-                log.debug("journal segment finished: %s", path)
+            case ("unsynced", error):
+                self._journal.unsynced(error)
+            case ("sealed", _): ...     # the shipper finds it
             case ("closed", number, reason):
                 self._closed(number, reason)
             case (name, number, *rest):

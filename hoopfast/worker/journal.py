@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,8 @@ def share(max_bytes: int, workers: int) -> Share:
 
 
 class Journal:
-    """The segment files of one worker process. `max_bytes` bounds them, and those of its predecessors in its place."""
+    """The segment files of one worker process. `max_bytes` bounds them, and those of its predecessors in its place.
+    `to_disk`: a segment has its place in the directory before it is used, even after a power cut."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Journal:
         *,
         max_bytes: int,
         boot_ns: int,
+        to_disk: bool = False,
         segment_bytes: int = limits.JOURNAL_SEGMENT_BYTES,
         make: Callable[[str, int, int, int], Segment] = Segment,
     ) -> None:
@@ -70,6 +73,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._boot_ns = boot_ns
         self._make = make
+        self._to_disk = to_disk
         self._sequence = 0
         self._wanted = 0
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +84,11 @@ class Journal:
         self._wanted += 1
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._supply())
+
+    def unsynced(self, error: int) -> None:
+        """Segments could not be brought to the disk (an errno)."""
+        log.error("THE JOURNAL CANNOT BE BROUGHT TO THE DISK (%s): what waited for it was not run, its sessions ended",
+                  os.strerror(error), extra={"fields": {"directory": str(self._directory)}})
 
     async def close(self) -> None:
         """Stop supplying."""
@@ -110,6 +119,13 @@ class Journal:
         name = f"w{self._worker}-{self._boot_ns}-{self._sequence:08d}.seg"
         segment = self._make(str(self._directory / name), self._segment_bytes, self._worker, self._sequence)
         self._sequence += 1
+        if self._to_disk:
+            # The records are synced through the file; that there is such a file stands in its directory.
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         return segment
 
     def _complain(self, failure: Exception) -> None:

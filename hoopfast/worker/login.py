@@ -255,7 +255,9 @@ class Login:
         masked: bool, owned: list[int],
     ) -> None:
         """From here on the relay owns both legs. No await between the checks before and the announcement after."""
-        target = self._plan.config.connections[request.database].upstream
+        connection = self._plan.config.connections[request.database]
+        target = connection.upstream
+        results = configuration.result_bytes(connection.results or self._plan.config.audit.results)
         now = time.time()
         number = self._desk.next_session()
         key = self._desk.issue_key(number, request.minor, login.pid)
@@ -278,7 +280,7 @@ class Login:
                 session, client_fd=client_fd, client_tls=client_tls, upstream_fd=login.fd, upstream_tls=login.tls,
                 start_record=start_record(opened),
                 to_client=_welcome(login, key, opened.application, demo=demo), from_client=leftover,
-                from_upstream=login.leftover, status=login.status,
+                from_upstream=login.leftover, status=login.status, capture_bytes=results,
             )
         except BaseException:
             self._desk.release_key(key)

@@ -158,12 +158,12 @@ class Worker:
             statement_max=min(limits.STATEMENT_MAX_BYTES, part.message_max),
             message_max=min(limits.CLIENT_MESSAGE_MAX_BYTES, part.message_max),
             row_max=limits.MASKED_ROW_MAX_BYTES,
-            backend=plan.config.relay,
+            backend=plan.config.relay, journal_timeout_s=audit.wait,
         )
         log.info("the relay runs on %s%s", relay.backend, f" ({relay.fallback})" if relay.fallback else "")
         self._journal = Journal(
             self._state_dir / "journal", self._number, relay, max_bytes=part.total, segment_bytes=part.segment,
-            boot_ns=self._boot,
+            boot_ns=self._boot, to_disk=audit.durability == "disk",
         )
         self._approvals = ApprovalDesk(self._send)
         self._verdicts = VerdictDesk(relay, self._approvals)

@@ -111,10 +111,20 @@ class JournalWriter:
         return self.record(model.KIND_FUNCTION, session, struct.pack("<Q", number) + body)
 
     def outcome(self, session: int, intent: int, tag: str = "SELECT 1", *, how: str = "C", rows: int = 1,
-                sent: int = 80, copied: int = 0, us: int = 1500, error: bytes = b"", status: str = "I") -> int:
+                sent: int = 80, copied: int = 0, us: int = 1500, error: bytes = b"", status: str = "I",
+                first_us: int = -1) -> int:
         numbers = (intent, rows, sent, copied, us * 1000)
         payload = struct.pack("<QQQQqccH", *numbers, how.encode(), status.encode(), len(tag))
-        return self.record(model.KIND_OUTCOME, session, payload + tag.encode() + error)
+        payload += tag.encode() + error
+        if first_us < 0:
+            return self.record(model.KIND_OUTCOME, session, payload)
+        return self.record(model.KIND_OUTCOME_ROWS, session, struct.pack("<q", first_us * 1000) + payload)
+
+    def described(self, session: int, number: int, frame: bytes) -> int:
+        return self.record(model.KIND_DESCRIBED, session, struct.pack("<Q", number) + frame)
+
+    def aside(self, session: int, kind: str, body: bytes, *, kept: int | None = None) -> int:
+        return self.record(model.KIND_ASIDE, session, struct.pack("<II", ord(kind), len(body)) + body[:kept])
 
     def result(self, session: int, intent: int, frames: bytes) -> int:
         return self.record(model.KIND_RESULT, session, struct.pack("<Q", intent) + frames)

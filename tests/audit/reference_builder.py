@@ -5,6 +5,7 @@ Everything about it is as docs/audit.md says; test_decoder.py feeds both the sam
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from struct import Struct, error
 from typing import Any, ClassVar
@@ -30,20 +31,26 @@ from hoopfast.audit.events import (
 from hoopfast.audit.segments import KIND_DAMAGED, Joiner, Record
 from hoopfast.audit.typed import (
     Bind,
+    Results,
     Value,
+    binary_values,
     decode_error,
     decode_parameters,
     decode_results,
+    parse_aside,
     parse_bind,
     parse_function_call,
     type_oids,
 )
 from hoopfast.model import (
+    KIND_ASIDE,
     KIND_BIND,
+    KIND_DESCRIBED,
     KIND_EXECUTE,
     KIND_FUNCTION,
     KIND_NOTE,
     KIND_OUTCOME,
+    KIND_OUTCOME_ROWS,
     KIND_PARSE,
     KIND_QUERY,
     KIND_QUERY_TEXT,
@@ -53,7 +60,7 @@ from hoopfast.model import (
     KIND_STATEMENT,
 )
 
-PORTALS_MAX = 256                       # per session; a client may name portals for ever and Close is not journalled
+PORTALS_MAX = 4096                      # per session; a client may name portals for ever and Close is not journalled
 PARSES_MAX = 1024                       # per session; a Parse that succeeds is never heard of again
 RESULTS_MAX_BYTES = 16 << 20            # of one statement, whatever the relay captured: an event must fit in memory
 
@@ -70,6 +77,10 @@ class Definition(msgspec.Struct):
     sql: str
     types: tuple[int, ...]
     label: Label
+    number: int = 0
+
+
+Binary = tuple[str | None, ...] | None
 
 
 class Bound(msgspec.Struct, gc=False):
@@ -81,6 +92,7 @@ class Bound(msgspec.Struct, gc=False):
     body: bytes
     bind: Bind | None = None
     parameters: tuple[Value, ...] | None = None
+    binary: Binary = None
 
 
 class Intent(msgspec.Struct, gc=False):
@@ -97,6 +109,7 @@ class Intent(msgspec.Struct, gc=False):
     result_formats: tuple[int, ...] = ()
     frames: list[bytes] = []
     captured: int = 0
+    binary: Binary = None
 
 
 class Session(msgspec.Struct):
@@ -105,6 +118,7 @@ class Session(msgspec.Struct):
     open: dict[int, Intent] = {}
     parses: dict[int, Intent] = {}
     portals: dict[str, Bound] = {}
+    described: dict[int, tuple[bytes, bytes]] = {}
 
 
 class _State(msgspec.Struct):
@@ -226,8 +240,8 @@ class EventBuilder:
         at = 16 + n
         if at + m > len(payload):
             raise ValueError("its parts are longer than the record")
-        sql = payload[at + m :].decode("utf-8", "replace")
-        self._definitions[number] = Definition(sql, type_oids(payload[at : at + m]), label)
+        sql = payload[at + m :].decode("utf-8", "backslashreplace")
+        self._definitions[number] = Definition(sql, type_oids(payload[at : at + m]), label, number)
 
     def _on_query(self, r: Record) -> None:
         session = self._session(r)
@@ -235,7 +249,7 @@ class EventBuilder:
 
     def _on_query_text(self, r: Record) -> None:
         session = self._session(r)
-        definition = msgspec.structs.replace(self._definition(r), sql=r.payload[8:].decode("utf-8", "replace"))
+        definition = msgspec.structs.replace(self._definition(r), sql=r.payload[8:].decode("utf-8", "backslashreplace"))
         session.open[r.sequence] = Intent("simple", r.sequence, r.wall, definition)
 
     def _on_parse(self, r: Record) -> None:
@@ -260,18 +274,50 @@ class EventBuilder:
         intent = Intent("extended", r.sequence, r.wall, self._definition(r), "", portal, row_limit)
         bound = session.portals.get(portal)
         if bound is not None and bound.seq == bind_seq:
-            bind, intent.parameters = _opened(bound)
+            bind, intent.parameters = _opened(session, bound)
+            intent.binary = bound.binary
             intent.name, intent.result_formats = bind.statement, bind.result_formats
+        elif bind_seq:
+            self._damage(r, f"the parameters of this statement are lost, with record {bind_seq}")
         session.open[r.sequence] = intent
 
     def _on_function(self, r: Record) -> None:
         oid, formats, values = parse_function_call(r.payload[8:])
         definition = self._definition(r)
         if not definition.sql:
-            definition = Definition(f"function call {oid}", definition.types, definition.label)
-        parameters = decode_parameters(definition.types, formats, values)
+            name = definition.label.function
+            title = f"function call {oid}{': ' if name else ''}{name}"
+            definition = Definition(title, definition.types, definition.label)
+        parameters = decode_parameters(definition.label.arguments or definition.types, formats, values)
         session = self._session(r)
-        session.open[r.sequence] = Intent("function", r.sequence, r.wall, definition, parameters=parameters)
+        session.open[r.sequence] = Intent("function", r.sequence, r.wall, definition, parameters=parameters,
+                                          binary=binary_values(formats, values))
+
+    def _on_outcome_rows(self, r: Record) -> None:
+        (first,) = _U64(r.payload, 0)
+        self._on_outcome(msgspec.structs.replace(r, payload=r.payload[8:]))
+        for event in reversed(self._out):
+            if isinstance(event, Statement):
+                event.first_row_us = first // 1000
+                break
+
+    def _on_described(self, r: Record) -> None:
+        (number,) = _U64(r.payload, 0)
+        frame = r.payload[8:]
+        if len(frame) < 7:
+            raise ValueError("it is too short")
+        described = self._session(r).described
+        types, columns = described.pop(number, (b"", b""))
+        if frame[:1] == b"t":
+            types = frame[7 : 7 + 4 * int.from_bytes(frame[5:7])]
+        else:
+            columns = frame
+        described[number] = types, columns
+
+    def _on_aside(self, r: Record) -> None:
+        kind, length = struct.unpack_from("<II", r.payload, 0)
+        note = parse_aside(kind, length, r.payload[8:])
+        self._out.append(Note(seq=r.sequence, at=utc(r.wall), note=note, **_who(self._session(r))))
 
     def _on_outcome(self, r: Record) -> None:
         payload = r.payload
@@ -288,7 +334,7 @@ class EventBuilder:
         if len(payload) > tag_end:
             event.error = decode_error(payload[tag_end:])
         if intent.frames:
-            event.results = decode_results(b"".join(intent.frames), intent.result_formats)
+            event.results = _results(session, intent, sent)
         self._out.append(event)
         if session.parses:
             # Answers come in order: a Parse before this one has succeeded.
@@ -342,6 +388,7 @@ class EventBuilder:
             portal=intent.portal, row_limit=intent.row_limit, parameters=intent.parameters,
             parameter_types=definition.types, verdict=label.verdict, rule=label.rule, masks=label.masks,
             tables=label.tables, kinds=label.kinds, columns=label.columns, outcome=outcome,
+            parameter_bytes=msgspec.UNSET if intent.binary is None else intent.binary,
         )
 
     def _end(self, number: int, seq: int, wall: int, reason: str) -> None:
@@ -349,7 +396,7 @@ class EventBuilder:
         for intent in session.open.values():
             event = self._statement(session, intent, UNKNOWN)
             if intent.frames:
-                event.results = decode_results(b"".join(intent.frames), intent.result_formats)
+                event.results = _results(session, intent, 0)
             self._out.append(event)
         # Without a record of its own the end gets a number that no record has: they count up from 1.
         seq = seq or 2**62
@@ -372,6 +419,7 @@ class EventBuilder:
         KIND_QUERY_TEXT: _on_query_text, KIND_PARSE: _on_parse,
         KIND_BIND: _on_bind, KIND_EXECUTE: _on_execute, KIND_FUNCTION: _on_function, KIND_OUTCOME: _on_outcome,
         KIND_RESULT: _on_result, KIND_SESSION_END: _on_end, KIND_NOTE: _on_note, KIND_DAMAGED: _on_damage,
+        KIND_OUTCOME_ROWS: _on_outcome_rows, KIND_ASIDE: _on_aside, KIND_DESCRIBED: _on_described,
     }
 
 
@@ -384,11 +432,27 @@ def _who(session: Session) -> dict[str, Any]:
     }
 
 
-def _opened(bound: Bound) -> tuple[Bind, tuple[Value, ...] | None]:
+def _results(session: Session, intent: Intent, sent: int) -> tuple[Results, ...]:
+    frames, formats = b"".join(intent.frames), intent.result_formats
+    columns = session.described.get(intent.definition.number, (b"", b""))[1]
+    if intent.kind == "extended" and frames[:1] == b"D" and columns:
+        made, at = bytearray(columns), 7
+        for i in range(int.from_bytes(columns[5:7]) if formats else 0):
+            at = columns.index(0, at) + 19
+            if len(formats) == 1 or i < len(formats):
+                made[at - 2 : at] = formats[0 if len(formats) == 1 else i].to_bytes(2)
+        frames = bytes(made) + frames
+    return decode_results(frames, formats, sent)
+
+
+def _opened(session: Session, bound: Bound) -> tuple[Bind, tuple[Value, ...] | None]:
     """The Bind taken apart, once; its raw body is dropped then."""
     if bound.bind is None:
         bind = parse_bind(bound.body)
-        bound.parameters = decode_parameters(bound.definition.types, bind.formats, bind.values)
+        types = session.described.get(bound.definition.number, (b"", b""))[0]
+        known = type_oids(types) or bound.definition.types
+        bound.parameters = decode_parameters(known, bind.formats, bind.values)
+        bound.binary = binary_values(bind.formats, bind.values)
         bound.bind = Bind(bind.portal, bind.statement, bind.formats, (), bind.result_formats)
         bound.body = b""
     return bound.bind, bound.parameters
@@ -398,8 +462,9 @@ def _failed_bind(session: Session, seq: int) -> Intent | None:
     """An outcome of a Bind: it was refused (a wrong value for a parameter), so its Execute never ran."""
     for bound in session.portals.values():
         if bound.seq == seq:
-            bind, parameters = _opened(bound)
-            return Intent("extended", seq, bound.wall, bound.definition, bind.statement, bind.portal, 0, parameters)
+            bind, parameters = _opened(session, bound)
+            return Intent("extended", seq, bound.wall, bound.definition, bind.statement, bind.portal, 0, parameters,
+                          binary=bound.binary)
     return None
 
 

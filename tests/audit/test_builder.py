@@ -30,7 +30,7 @@ from hoopfast.audit.typed import Column, Results
 from tests.audit.journal_writer import WALL, JournalWriter, data_row, error_body, row_description
 
 S = 0xAB00_0000_0000_0001
-PORTALS_MAX, PARSES_MAX = 256, 1024
+PORTALS_MAX, PARSES_MAX = 4096, 1024
 
 
 class EventBuilder(native.EventBuilder):
@@ -72,7 +72,7 @@ def statements(found: list[Event]) -> list[Statement]:
 def test_simple_statement(journal: JournalWriter) -> None:
     query = journal.query(S, "SELECT 1", rule="r", tables=["t"], masks=["t.c=redact"])
     journal.result(S, query, row_description(("n", 23, 0)) + data_row(b"1"))
-    journal.outcome(S, query, rows=1, sent=33, us=2500)
+    journal.outcome(S, query, rows=1, sent=12, us=2500, first_us=1000)
     journal.end(S)
     start, done, end = build(journal)
     assert isinstance(start, SessionStart)
@@ -80,7 +80,7 @@ def test_simple_statement(journal: JournalWriter) -> None:
     assert isinstance(done, Statement)
     assert (done.seq, done.kind, done.sql) == (query, "simple", "SELECT 1")
     assert (done.outcome, done.tag) == ("complete", "SELECT 1")
-    assert (done.rows, done.bytes, done.duration_us) == (1, 33, 2500)
+    assert (done.rows, done.bytes, done.duration_us, done.first_row_us) == (1, 12, 2500, 1000)
     assert (done.verdict, done.rule, done.tables, done.masks) == ("allow", "r", ("t",), ("t.c=redact",))
     assert done.results == (Results((Column("n", 23),), (("1",),)),)
     assert (done.user, done.connection, done.client) == ("ana@example.com", "orders", "192.0.2.1:7")
@@ -299,11 +299,11 @@ def test_memory_of_a_session_is_bounded(journal: JournalWriter) -> None:
     builder = EventBuilder(0, 1000)
     journal.define(5, "SELECT 1")
     build(journal, builder)
-    for n in range(2000):
+    for n in range(5000):
         body = struct.pack("<Q", 5) + f"p{n}".encode() + b"\0\0\0\0\0\0\0\0"
         builder.feed([Record(model.KIND_BIND, 0, S, 10 + n, 0, 0, body, 0)])
-        builder.feed([Record(model.KIND_PARSE, 0, S, 5000 + n, 0, 0, struct.pack("<Q", 5) + b"\0", 0)])
-    _, _, [(number, _, portals, parses)] = builder._core.state()
+        builder.feed([Record(model.KIND_PARSE, 0, S, 10_000 + n, 0, 0, struct.pack("<Q", 5) + b"\0", 0)])
+    _, _, [(number, _, portals, parses, _)] = builder._core.state()
     assert (number, len(portals), len(parses)) == (S, PORTALS_MAX, PARSES_MAX)
 
 

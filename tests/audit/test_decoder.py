@@ -41,7 +41,8 @@ class Chaos:
 
     def run(self, steps: int) -> None:
         actions = [self.start] + [self.query] * 3 + [self.prepared] * 6 + [self.result] * 5 + [self.outcome] * 9 + [
-            self.query_text, self.parse, self.function, self.end, self.note, self.again, self.segment, self.strange]
+            self.query_text, self.parse, self.function, self.end, self.note, self.again, self.described, self.aside,
+            self.segment, self.strange]
         for _ in range(steps):
             self.random.choice(actions)()
 
@@ -138,7 +139,22 @@ class Chaos:
         how = self.random.choice("CCCCESDXK?")
         error = error_body("23505", 'Schlüssel "x"') if how == "E" else b""
         self.journal.outcome(session, seq, self.random.choice(["SELECT 1", "INSERT 0 1", "", "DO; DO ü"]), how=how,
-                             rows=self.random.choice([0, 1, 2**40]), us=self.random.randrange(5000), error=error)
+                             rows=self.random.choice([0, 1, 2**40]), us=self.random.randrange(5000), error=error,
+                             sent=self.random.choice([0, 60, 2**40]), first_us=self.random.choice([-1, 0, 77]))
+
+    def described(self) -> None:
+        """Of a statement as it is prepared, or of one that nobody knows."""
+        number = self.random.randrange(1, 14)
+        types = random.Random(number).choices(TYPES, k=self.random.randrange(5))
+        frame = b"t" + struct.pack(f"!IH{len(types)}I", 6 + 4 * len(types), len(types), *types)
+        if self.random.random() < 0.5:
+            frame = row_description(*[(name, self.random.choice(TYPES), 0) for name in ("a", "ü")])
+        self.journal.described(self.pick(), number, frame)
+
+    def aside(self) -> None:
+        notified = struct.pack("!I", 7) + b"ch\xc3\xa4n\0pay\xffload\0"
+        self.journal.aside(self.pick(), "A", notified, kept=self.random.choice([None, 12]))
+        self.journal.aside(self.pick(), "E", error_body("57P01", "terminating"))
 
     def function(self) -> None:
         session = self.pick()
@@ -161,7 +177,7 @@ class Chaos:
             self.journal.next_segment()
 
     def strange(self) -> None:
-        kinds = (*range(1, 13), 77)
+        kinds = (*range(1, 16), 77)
         self.journal.record(self.random.choice(kinds), self.pick(), self.random.randbytes(self.random.randrange(30)))
 
 

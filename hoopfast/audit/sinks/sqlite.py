@@ -112,6 +112,8 @@ class Detail(msgspec.Struct, omit_defaults=True, gc=False):
     copy_bytes: int = 0
     error: dict[str, str] | None = None
     results: tuple[Results, ...] = ()
+    first_row_us: int | msgspec.UnsetType = msgspec.UNSET
+    parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 _json = msgspec.json.Encoder()
@@ -359,7 +361,7 @@ class SqliteSink:
     def _statement(self, e: Statement) -> tuple[Any, ...]:
         detail = Detail(
             e.kind, e.statement_name, e.portal, e.row_limit, e.parameters, e.tag, e.bytes, e.copy_bytes, e.error,
-            e.results,
+            e.results, e.first_row_us, e.parameter_bytes,
         )
         session = self.session(e.session, e)
         definition = self.definition(
