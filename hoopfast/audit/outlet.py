@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -46,6 +46,19 @@ class Patient(Protocol):
     def kept(self, mark: dict[str, Any]) -> None: ...
     def running(self, events: Sequence[Statement]) -> None: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Collecting(Protocol):
+    """A Patient that marks when it has enough: what it holds until then comes again after a crash."""
+
+    def asked(self) -> None:
+        """The next `sync` is asked for here: its mark may not say that anything written later is there."""
+
+    def is_due(self) -> bool: ...
+
+    def finish(self) -> None:
+        """Everything is due from now on."""
 
 
 class Letter(msgspec.Struct):
@@ -131,6 +144,7 @@ class Outlet:
         self._answer: tuple[Any, dict[str, Any]] | None = None
         self._asked = False
         self._turn = 0
+        self._later: Asked | None = None            # the sink wants to collect more before it makes a mark
         self._shown: list[Statement] | None = None
         self._last: dict[str, Any] = {}
         self._until = 0.0                           # monotonic, once it closes
@@ -203,10 +217,14 @@ class Outlet:
             return time.monotonic() - self._batches[0] if self._batches else 0.0
 
     def finish(self, deadline: float) -> None:
-        """Wait until the queue is empty, or it is this late (monotonic), or nothing works at the moment."""
+        """Wait until all is out, or it is this late (monotonic), or nothing works at the moment."""
+        if isinstance(self._sink, Collecting):
+            self._sink.finish()
+        with self._changed:
+            self._changed.notify()
         while time.monotonic() < deadline:
             with self._changed:
-                if not self._queue or self.error:
+                if self.error or not (self._queue or (self._asked and self._answer is None)):
                     return
             time.sleep(0.02)
 
@@ -226,48 +244,62 @@ class Outlet:
                 if not self._queue and self._shown is None and not self._until:
                     self._changed.wait(TICK_S)
                 job = self._queue[0] if self._queue else None
-                shown, self._shown = self._shown, None
                 closing = bool(self._until)
             try:
-                self._work(job, shown)
+                self._work(job)
             except Exception as failure:  # noqa: BLE001  (whatever a sink does must not stop the others)
                 self._failed(failure)
                 if closing:
                     break
-                with self._changed:
-                    # Many gateways that lost the same destination should not all come back at once.
-                    self._changed.wait(pause_s * (0.5 + random.random()))
+                # Many gateways that lost the same destination should not all come back at once.
+                self._rest(max(pause_s, getattr(failure, "after_s", 0.0)) * (0.5 + random.random()))
                 pause_s = min(pause_s * 2, BACKOFF_MAX_S)
                 continue
             self.error, pause_s = "", BACKOFF_FIRST_S
             with self._changed:
-                if job is not None:
-                    self._queue.popleft()
-                    if isinstance(job, Batch):
-                        self._batches.popleft()
-                elif closing:
-                    break
-                if closing and time.monotonic() > self._until:
+                if closing and (job is None or time.monotonic() > self._until):
                     break
         try:
             self._sink.close()
         except Exception as failure:  # noqa: BLE001
             self._failed(failure)
 
-    def _work(self, job: Batch | Asked | Kept | None, shown: list[Statement] | None) -> None:
+    def _rest(self, pause_s: float) -> None:
+        """New batches do not end it; closing does."""
+        until = time.monotonic() + pause_s
+        with self._changed:
+            while not self._until and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _work(self, job: Batch | Asked | Kept | None) -> None:
+        """One thing at a time, and off the queue as soon as it is done: what fails behind it does not repeat it."""
+        if self._later is not None and self._is_due():
+            mark = self._sink.sync()
+            with self._changed:
+                if self._later.turn == self._turn:
+                    self._answer = (self._later.state, mark)
+            self._later = None
         if isinstance(job, Batch):
             self._sink.write(job)
             self.delivered += len(job)
         elif isinstance(job, Asked):
-            mark = self._sink.sync()
-            with self._changed:
-                if job.turn == self._turn:
-                    self._answer = (job.state, mark)
+            self._later = job
+            if isinstance(self._sink, Collecting):
+                self._sink.asked()
         else:
             # The clock of what a sink does now and then.
             self._sink.kept(job.mark if job is not None else self._last)
+        with self._changed:
+            if job is not None:
+                self._queue.popleft()
+            if isinstance(job, Batch):
+                self._batches.popleft()
+            shown, self._shown = self._shown, None
         if shown is not None:
             self._sink.running(shown)
+
+    def _is_due(self) -> bool:
+        return not isinstance(self._sink, Collecting) or self._sink.is_due()
 
     def _failed(self, failure: Exception) -> None:
         said = f"{type(failure).__name__}: {failure}"

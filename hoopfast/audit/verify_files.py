@@ -14,7 +14,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hoopfast._wire import leaf_hashes, merkle_root
-from hoopfast.audit.chain import HASH_BYTES, Chain, Checkpoint
+from hoopfast.audit.chain import HASH_BYTES, Chain, Checkpoint, key_id
 from hoopfast.audit.sinks.jsonl_seal import CHECKPOINTS, START, Spot, event_files, file_place, parse_spot, read_lines
 from hoopfast.audit.verify import Report, check_second, file_lines, finish, link
 from hoopfast.errors import GatewayError
@@ -155,14 +155,19 @@ def verify_export(
     report, chain = Report(str(path)), Chain(keys)
     events = _exported(path)
     waiting = next(events, None)
+    behind = 0
     for line in file_lines(checkpoints):
         c = link(report, chain, 0, line)
         if c is None or c.kind != "events" or c.number < begin:
             continue
         taken: list[bytes] = []
         numbers: list[int] = []
-        while waiting is not None and waiting[0] <= c.last:
-            if waiting[0] >= c.first:
+        # In the embedded store an event's id is its place in the chain; in PostgreSQL checkpoints say up to which id.
+        sparse = c.place.isdigit()
+        first, last = (behind + 1, int(c.place)) if sparse else (c.first, c.last)
+        behind = last
+        while waiting is not None and waiting[0] <= last:
+            if waiting[0] >= first:
                 numbers.append(waiting[0])
                 taken.append(waiting[1])
             elif begin == 1:
@@ -172,7 +177,12 @@ def verify_export(
         progress(report.events)
         if len(taken) == c.count and merkle_root(leaf_hashes(b"".join(taken))).hex() == c.root:
             continue
-        _tell_export(report, c, numbers, is_end=waiting is None)
+        if sparse and len(numbers) != c.count:
+            kind = "removed" if len(numbers) < c.count else "inserted"
+            report.add(kind, c.number, f"events {c.first} to {c.last} (checkpoint {c.number}, {c.at}): the export has "
+                       f"{len(numbers)} of them, not {c.count}")
+            continue
+        _tell_export(report, c, list(range(c.first, c.last + 1)) if sparse else numbers, is_end=waiting is None)
     while waiting is not None:
         report.unsealed += 1
         waiting = next(events, None)
@@ -203,3 +213,70 @@ def _exported(path: Path) -> Iterator[tuple[int, bytes]]:
             if not line.startswith(_ID) or not comma or not number.isdigit():
                 raise GatewayError(f"{path} is no export of `hoopfast audit export` (JSON lines, each with its id)")
             yield int(number), b"{" + rest.rstrip(b"\n") + b"\n"
+
+
+# ---------------------------------------------------------------- objects
+
+def verify_objects(
+    directory: Path, keys: Iterable[Ed25519PublicKey], *, second: Path | None = None, begin: int = 1,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Check a copy of what the s3 sink wrote, `events/` and `checkpoints/`: the chains that a trusted key began."""
+    trusted = list(keys)
+    report = Report(str(directory))
+    chains = sorted(path.name for path in (directory / "checkpoints").iterdir() if path.is_dir())
+    own = [name for name in chains if name in {key_id(key) for key in trusted}]
+    for name in own:
+        _check_objects(report, directory, name, Chain(trusted), second, begin, progress)
+    if not own:
+        report.add("removed", 0, "there is no chain that was begun by a trusted key")
+    if others := sorted(set(chains) - set(own)):
+        report.notes.append(f"chains of other gateways were not checked, give their keys: {', '.join(others)}")
+    return report
+
+
+def _check_objects(
+    report: Report, directory: Path, name: str, chain: Chain, second: Path | None, begin: int,
+    progress: Callable[[int], None],
+) -> None:
+    lines: dict[int, bytes] = {}
+    home = directory / "events" / name
+    there = {int(path.name[:12]): path for path in home.glob("*.jsonl.zst")}
+    leaves, known = b"", 0              # of objects behind the last checkpoint; the number of the last one
+    for path in sorted((directory / "checkpoints" / name).glob("*.json")):
+        line = path.read_bytes().rstrip(b"\n")
+        c = link(report, chain, int(path.name[:12]), line)
+        if c is None:
+            continue
+        lines[c.number] = line
+        if c.kind != "events":
+            continue
+        for number in range(known + 1, int(c.place or 0) + 1):
+            known = number
+            if c.number >= begin:
+                leaves += _leaves_of_object(report, c, there.get(number), number)
+        if c.number < begin:
+            continue
+        own, leaves = leaves[: c.count * HASH_BYTES], leaves[c.count * HASH_BYTES :]
+        report.events += len(own) // HASH_BYTES
+        progress(report.events)
+        if len(own) < c.count * HASH_BYTES:
+            leaves = b""                # the object was told to be missing or damaged already
+        elif merkle_root(own).hex() != c.root:
+            report.add("changed", c.number, f"events {c.first} to {c.last} (object {c.place}) are not what was sealed")
+    report.unsealed += sum(1 for number in there if number > known)
+    finish(report, chain)
+    if second is not None:
+        check_second(report, chain, second, lines.get)
+
+
+def _leaves_of_object(report: Report, c: Checkpoint, path: Path | None, number: int) -> bytes:
+    if path is None:
+        report.add("removed", c.number, f"the object {number} with events up to {c.last} is missing")
+        return b""
+    try:
+        with path.open("rb") as file:
+            return leaf_hashes(zstandard.ZstdDecompressor().stream_reader(file).read())
+    except (OSError, zstandard.ZstdError) as failure:
+        report.add("changed", c.number, f"the object {number} cannot be read: {failure}")
+        return b""

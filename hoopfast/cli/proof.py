@@ -63,8 +63,9 @@ def verify(
 ) -> None:
     """Check that no event was changed, removed, inserted, moved or cut off, and say where.
 
-    PATH is the SQLite store, the directory of the jsonl sink, or a whole `audit export` (with --checkpoints). Without
-    it and --dsn, every store of the configuration. Exits with 1 when something is wrong.
+    PATH is the SQLite store, the directory of the jsonl sink, a copy of what the s3 sink wrote, or a whole
+    `audit export` (with --checkpoints). Without it and --dsn, every store of the configuration. Exits with 1 when
+    something is wrong.
     """
     place = _place(config, needed=path is None and proof is None and not dsn)
     trusted, pinned = _trusted(keys, place)
@@ -285,13 +286,15 @@ def _trusted(given: tuple[str, ...], place: Place) -> tuple[list[Any], bool]:
 
 def _report(store: Path, trusted: list[Any], second: Path | None, begin: int) -> Any:
     from hoopfast.audit.verify import verify_store
-    from hoopfast.audit.verify_files import verify_directory, verify_export
+    from hoopfast.audit.verify_files import verify_directory, verify_export, verify_objects
 
     if not store.exists():
         raise click.ClickException(f"{store} does not exist")
     how: dict[str, Any] = {"begin": begin}
     if sys.stderr.isatty():
         how["progress"] = lambda events: click.echo(f"\r{events:,} events", nl=False, err=True)
+    if (store / "checkpoints").is_dir():
+        return _explained(lambda: verify_objects(store, trusted, second=second, **how))
     if store.is_dir():
         return _explained(lambda: verify_directory(store, trusted, second=second, **how))
     with store.open("rb") as file:

@@ -41,7 +41,7 @@ def _sections(kind: type, seen: set[type]) -> None:
     for hint in typing.get_type_hints(kind).values():
         for part in [hint, *typing.get_args(hint)]:
             for inner in [part, *typing.get_args(part)]:
-                if isinstance(inner, type) and issubclass(inner, config.Section):
+                if isinstance(inner, type) and issubclass(inner, config.Section | config.Sink):
                     _sections(inner, seen)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hoopfast import secrets
 from hoopfast.audit.builder import Item
@@ -14,6 +15,9 @@ from hoopfast.audit.outlet import DeadLetters, Outlet, Patient
 from hoopfast.config import Config
 from hoopfast.config_sinks import Sink as SinkConfig
 from hoopfast.config_sinks import keep_days, named
+
+if TYPE_CHECKING:
+    from hoopfast.audit.sinks.http import Dialect
 
 
 class Sink(Protocol):
@@ -70,10 +74,35 @@ def _make(name: str, sink: SinkConfig, root: Path, keys: KeyRing, second: Path |
 
 
 def _elsewhere(name: str, sink: SinkConfig, keys: KeyRing, letters: DeadLetters, second: Path | None) -> Patient:
+    if sink.kind in {"splunk", "elastic", "otlp"}:
+        from hoopfast.audit.sinks.http import HttpSink  # noqa: PLC0415
+
+        return HttpSink(name, _dialect(sink), letters, ca=sink.ca)
+    if sink.kind == "s3":
+        from hoopfast.audit.sinks.s3 import S3Sink  # noqa: PLC0415
+
+        return S3Sink(name, sink, keys, access_key=secrets.resolve(sink.access_key),
+                      secret_key=secrets.resolve(sink.secret_key))
+    if sink.kind == "kafka":
+        from hoopfast.audit.sinks.kafka import KafkaSink  # noqa: PLC0415
+
+        return KafkaSink(name, sink, letters, password=secrets.resolve(sink.password))
     from hoopfast.audit.sinks.postgres import PostgresSink  # noqa: PLC0415
 
     return PostgresSink(secrets.resolve(sink.dsn), name=name, keys=keys, checkpoints=second, letters=letters,
                         keep_days=keep_days(sink.keep), unit=sink.partition)
+
+
+def _dialect(sink: SinkConfig) -> Dialect:
+    from hoopfast.audit.sinks import http_dialects as dialects  # noqa: PLC0415
+
+    gateway, token = socket.gethostname(), secrets.resolve(sink.token)
+    if sink.kind == "splunk":
+        return dialects.Splunk(sink.url, token, index=sink.index, gateway=gateway)
+    if sink.kind == "otlp":
+        return dialects.Otlp(sink.url, gateway=gateway, token=token)
+    auth = (sink.username, secrets.resolve(sink.password)) if sink.username else None
+    return dialects.Elastic(sink.url, sink.index, gateway=gateway, api_key=token, auth=auth)
 
 
 def letters_dir(state_dir: Path, sink: str) -> Path:
