@@ -20,6 +20,7 @@ import psycopg
 from hoopfast.errors import GatewayError
 
 SCHEMA = "hoopfast_audit"               # of the PostgreSQL store
+DAY_BITS = 36                           # there, an id is the day since 1970 and, below it, a number: 2^36 events a day
 WORD_MAX = 200                          # letters of a word that count
 READ_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
@@ -50,6 +51,9 @@ class Database(Protocol):
 
     def with_words(self, value: str) -> tuple[str, list[Any]]:
         """Query (from its columns on) of ids of definitions in whose text every word occurs."""
+
+    def first_id(self, at: int) -> int:
+        """No event of this time (ns) or later has a smaller id; 0 when the store does not know."""
 
     def close(self) -> None: ...
 
@@ -88,6 +92,10 @@ class SqliteDatabase:
             return "rowid FROM texts WHERE texts MATCH ?", [" ".join(f'"{word}"*' for word in words)]
         # Without a word there is nothing to look up in the index: signs are searched letter by letter.
         return "id FROM definitions WHERE instr(sql, ?) > 0", [value]
+
+
+    def first_id(self, at: int) -> int:  # noqa: ARG002
+        return 0
 
 
 class SqliteStore:
@@ -141,6 +149,10 @@ class PostgresDatabase:
     def among(self, column: str, select: str) -> str:
         # An array, made once: a subquery would be joined, and then the whole table is read.
         return f"{column} = ANY (ARRAY ({select}))"
+
+    def first_id(self, at: int) -> int:
+        # Of the day before: the clocks of gateway and database may differ.
+        return max(0, at // 86_400_000_000_000 - 1) << DAY_BITS
 
     def with_words(self, value: str) -> tuple[str, list[Any]]:
         words = words_of(value)

@@ -293,8 +293,13 @@ def _time(db: Database, since: str, until: str) -> Condition:
             times[i] = nanoseconds(parse_time(text))
             parts.append(f"e.at {sign} ?")
             values.append(times[i])
+    where = " AND ".join(f"+{part}" for part in parts)
+    if since and (first := db.first_id(times[0])):
+        # Nothing arrives before it happened: what is older need not be opened.
+        where += f" AND e.id >= {first}"
+        parts.append(f"e.id >= {first}")
     index = Source(db.by_index("events_at"), " AND ".join(parts), values)
-    return Condition(" AND ".join(f"+{part}" for part in parts), values, (index,), (times[0], times[1]))
+    return Condition(where, values, (index,), (times[0], times[1]))
 
 
 _MADE: dict[str, Callable[[Database, str], Condition]] = {

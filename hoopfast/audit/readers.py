@@ -20,6 +20,7 @@ from hoopfast.audit.finding import column_of, conditions
 _SHOWN = tuple(code for code, outcome in enumerate(OUTCOME_TEXTS) if outcome not in {"denied", "skipped", "running"})
 _ERROR = OUTCOME_TEXTS.index("error")
 _U64 = 2**64 - 1
+TOGETHER = 100                          # sessions that are asked for at a time
 
 
 def readers(
@@ -42,28 +43,46 @@ def readers(
         + f"{where} ORDER BY s.started_at DESC NULLS LAST, s.id DESC", (*source.values, *values)).fetchall()
     told = 0
     shown = ",".join(map(str, _SHOWN))
-    for (session,) in found:
+    for at in range(0, len(found), TOGETHER):
+        part = ",".join(str(session) for (session,) in found[at : at + TOGETHER])
+        read: dict[int, list[Any]] = {}
+        for session, *rest in db.execute(
+            "SELECT e.session, e.definition, count(*), sum(CASE WHEN e.rows > 0 THEN e.rows ELSE 0 END), min(e.at),"
+            f" max(e.at) FROM {source.tables} WHERE {source.where} AND e.session IN ({part}) AND e.kind IN ({shown})"
+            f" AND (e.rows <> 0 OR e.kind <> {_ERROR}){when} GROUP BY e.session, e.definition ORDER BY e.definition",
+            (*source.values, *moments),
+        ):
+            read.setdefault(session, []).append(rest)
+        wanted = [session for (session,) in found[at : at + TOGETHER] if session in read][: limit - told]
+        if not wanted:
+            continue
+        listed = ",".join(map(str, wanted))
+        rows = {row[0]: row[1:] for row in db.execute(
+            f"{sessions.replace('SELECT', 'SELECT s.id,', 1)} WHERE s.id IN ({listed})")}
+        texts = _texts(db, {rest[0] for session in wanted for rest in read[session]}, column)
+        for session in wanted:
+            yield rows[session], _summary(read[session], texts)
+        told += len(wanted)
         if told >= limit:
             return
-        summary = db.execute(
-            "SELECT e.definition, count(*), sum(CASE WHEN e.rows > 0 THEN e.rows ELSE 0 END), min(e.at), max(e.at)"
-            f" FROM {source.tables}"
-            f" WHERE {source.where} AND e.session = ? AND e.kind IN ({shown})"
-            f" AND (e.rows <> 0 OR e.kind <> {_ERROR}){when} GROUP BY e.definition",
-            (*source.values, session, *moments)).fetchall()
-        if summary:
-            told += 1
-            row = db.execute(f"{sessions} WHERE s.id = ?", (session,)).fetchone()
-            yield row, _summary(db, summary, column)
 
 
-def _summary(db: Database, found: list[Any], column: str) -> dict[str, Any]:
+def _texts(db: Database, definitions: set[int], column: str) -> dict[int, tuple[str, list[str]]]:
+    """Of each: its text, and the masks of the column in it."""
     name = column.rpartition(".")[2]
+    found = {}
+    listed = ",".join(map(str, definitions))
+    for id, sql, text in db.execute(f"SELECT id, sql, masks FROM definitions WHERE id IN ({listed})"):   # noqa: A001
+        masks = [str(mask) for mask in orjson.loads(text)]
+        found[id] = (sql, [mask for mask in masks if mask.partition("=")[0].rpartition(".")[2] == name])
+    return found
+
+
+def _summary(found: list[Any], texts: dict[int, tuple[str, list[str]]]) -> dict[str, Any]:
     masks: dict[str, None] = {}
     clear, sample = False, ""
     for definition, *_ in found:
-        sql, text = db.execute("SELECT sql, masks FROM definitions WHERE id=?", (definition,)).fetchone()
-        own = [mask for mask in orjson.loads(text) if str(mask).partition("=")[0].rpartition(".")[2] == name]
+        sql, own = texts[definition]
         masks.update(dict.fromkeys(own))
         clear = clear or not own
         sample = sample or sql
@@ -72,5 +91,3 @@ def _summary(db: Database, found: list[Any], column: str) -> dict[str, Any]:
         "first": utc(min(part[3] for part in found)), "last": utc(max(part[4] for part in found)),
         "masks": list(masks), "clear": clear, "sample": sample,
     }
-
-

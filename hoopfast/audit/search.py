@@ -101,11 +101,13 @@ class AuditReader:
         while left > 0:
             size = min(left, EXPORTED)
             with self._store.reading() as db:
-                if listed is not None:
+                if not wanted:
+                    rows = db.execute(f"{QUERY} WHERE id > ? ORDER BY id LIMIT ?", (after, size)).fetchall()
+                elif listed is not None:
                     ids, listed = listed[:size], listed[size:]
+                    rows = _rows(db, ids, "ASC")
                 else:
-                    ids = finding.oldest(db, wanted, size, after)
-                rows = _rows(db, ids, "ASC")
+                    rows = _rows(db, finding.oldest(db, wanted, size, after), "ASC")
                 lines = lines_of(db, rows)
             for row, line in zip(rows, lines, strict=True):
                 yield b'{"id":%d,%b' % (row[0], line[1:-1])

@@ -19,7 +19,7 @@ from hoopfast._wire import OUTCOME_TEXTS, leaf_hashes
 from hoopfast.audit.chain import Checkpoint, Proof, key_id, parse_checkpoint
 from hoopfast.audit.database import PostgresDatabase, connect_reader, first_line
 from hoopfast.audit.events import utc
-from hoopfast.audit.sinks.sqlite import EVENT_CODES, NAMED, SPAN
+from hoopfast.audit.sinks.sqlite import EVENT_CODES, NAMED, SPAN, USUAL_KIND
 from hoopfast.audit.stored import StoredLines
 from hoopfast.audit.verify import Neighbours, Report, hashes, line_or_none, proof_of, verify_trail
 from hoopfast.errors import GatewayError
@@ -174,7 +174,7 @@ class PostgresTrail:
                     report.add("index", 0, f"the definition {id} is not listed under its tables, kinds and columns")
 
     def _check_marks(self, report: Report) -> None:
-        query = ("SELECT id, kind, detail FROM events WHERE id > ? AND kind <> 0 AND "
+        query = (f"SELECT id, kind, detail FROM events WHERE id > ? AND kind <> {USUAL_KIND} AND "
                  f"(kind = ? OR strpos(detail, ?) > 0) ORDER BY id LIMIT {_PAGE}")
         gateway = EVENT_CODES["gateway"]
         at = 0

@@ -20,7 +20,7 @@ import psycopg
 from hoopfast._wire import leaf_hashes, store_rows
 from hoopfast.audit.builder import Batch, Item, as_batch, as_event
 from hoopfast.audit.chain import parse_checkpoint
-from hoopfast.audit.database import CONNECT_TIMEOUT_S, SCHEMA, PostgresDatabase, first_line
+from hoopfast.audit.database import CONNECT_TIMEOUT_S, DAY_BITS, SCHEMA, PostgresDatabase, first_line
 from hoopfast.audit.events import Statement, encode
 from hoopfast.audit.keys import KeyRing
 from hoopfast.audit.outlet import DeadLetters
@@ -42,7 +42,7 @@ _SPAN = """INSERT INTO spans SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s
  latest = greatest(spans.latest, excluded.latest)"""
 # Ids are given under a lock that is held until the commit: nobody who follows by id can miss an event.
 _IDS = f"""UPDATE clock SET last_id = greatest(last_id,
- floor(extract(epoch FROM clock_timestamp()) / 86400)::bigint << {postgres_schema.DAY_BITS}) + %s RETURNING last_id"""
+ floor(extract(epoch FROM clock_timestamp()) / 86400)::bigint << {DAY_BITS}) + %s RETURNING last_id"""
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class PostgresSink:
         db = self._ready()
         batch = self._fresh(db, as_batch(events))
         assert self._sealer is not None
-        if batch and self._sealer.pending and int(time.time()) // DAY_S != self._last_id >> postgres_schema.DAY_BITS:
+        if batch and self._sealer.pending and int(time.time()) // DAY_S != self._last_id >> DAY_BITS:
             # Retention removes whole days: a checkpoint should not lie across.
             self._transaction(db, lambda: self._seal(db), ())
         if batch:

@@ -13,11 +13,10 @@ from typing import Literal
 from psycopg import sql
 
 from hoopfast._wire import OUTCOME_TEXTS
-from hoopfast.audit.database import SCHEMA
+from hoopfast.audit.database import DAY_BITS, SCHEMA
 from hoopfast.audit.sinks.sqlite import EVENT_CODES, MANY_ROWS, SLOW_US, USUAL_KIND
 
 VERSION = 1
-DAY_BITS = 36                           # an id is the day since 1970 and, below it, a number: 2^36 events a day
 AHEAD_DAYS = 7
 FOREVER = 0
 
