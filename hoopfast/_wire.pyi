@@ -94,6 +94,7 @@ class Relay:
         context: int,
         masks: Sequence[tuple[int, int, bytes, bytes]],                 # (kind, keep, constant, key)
         columns: Sequence[tuple[int, int, int]],                        # (table oid, attnum, mask index)
+        types: bytes = b"",                                             # pack_mask_types
     ) -> None: ...
     def drop_context(self, context: int) -> None: ...                   # freed when the last session has left it
     def adopt(
@@ -146,18 +147,38 @@ def pack_copy_plan(
     quote: bytes,
     escape: bytes,
     null: bytes,
-    columns: Sequence[tuple[int, int]],                                 # (mask index or -1, type oid), one per output column
+    columns: Sequence[tuple[int, int] | tuple[int, int, int]],          # (mask index or -1, type oid, modifier) per output column
     header: bool = False,                                               # text and csv: the first row is a header line
 ) -> bytes:
     """ValueError for options that PostgreSQL would refuse, or under which a row cannot be masked safely."""
 
-def mask_value(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None) -> bytes | None:
+def mask_value(
+    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None, *, types: bytes = b"",
+    typmod: int = -1,
+) -> bytes | None:
     """One value as it would be masked (None: NULL). ValueError for a mask that cannot be."""
 
 def mask_room(
-    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None, room: int
+    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes | None, room: int,
+    types: bytes = b"", typmod: int = -1,
 ) -> tuple[int, bytes]:
     """For tests: length (-1 NULL, -2 no room) and masked value, written with `room` bytes and a guard behind them."""
+
+def mask_many(
+    kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, format: int, value: bytes, times: int,
+    types: bytes = b"",
+) -> float:
+    """For benchmarks: mask one value again and again; nanoseconds for each."""
+
+def pack_mask_types(types: Sequence[tuple[int, str, int, int, str, Sequence[Any]]]) -> bytes:
+    """The table for define_context: (oid, kind "d" "a" "c" "e" "r" or "m", part, type modifier, delimiter, items), with a
+    composite's [(type oid, modifier)] or an enum's [label as bytes]. ValueError for what cannot be."""
+
+def ff1(key: bytes, radix: int, tweak: bytes, digits: Sequence[int]) -> list[int] | None:
+    """For tests: FF1 of NIST SP 800-38G, or None for what has no FF1 here."""
+
+def siphash(key: bytes, data: bytes) -> bytes:
+    """For tests: SipHash-2-4 with 128 bits."""
 
 def copy_mask(
     plan: bytes, masks: Sequence[tuple[int, int, bytes, bytes]], chunks: Sequence[bytes], room: int = -1

@@ -7,8 +7,20 @@ Parts, from the bottom up; each may use those above it, never those below:
 include "_wire/vocabulary.pyx"   # constants, C library, OpenSSL and native.h declarations
 include "_wire/buffer.pyx"       # growable byte buffers
 include "_wire/maskvalues.pyx"   # reading and writing values of PostgreSQL types
+include "_wire/masktimes.pyx"    # dates and times
+include "_wire/masknumbers.pyx"  # decimal numbers, network addresses
+include "_wire/maskkeyed.pyx"    # HMAC, SipHash, FF1
+include "_wire/masktypes.pyx"    # what a type is: scalar, array, composite, enum, range
+include "_wire/maskspec.pyx"     # how a column is hidden
+include "_wire/maskredact.pyx"   # the neutral value of each type
+include "_wire/maskhash.pyx"     # hash, token, ff1
+include "_wire/maskbucket.pyx"   # bucket
+include "_wire/maskconstant.pyx" # constant
+include "_wire/maskjson.pyx"     # json by its values
+include "_wire/maskparts.pyx"    # values made of values
 include "_wire/mask.pyx"         # one cell -> its masked form
 include "_wire/copymask.pyx"     # one COPY row -> its masked form
+include "_wire/copyplan.pyx"     # plans of COPY, from Python
 include "_wire/tls.pyx"          # OpenSSL on a descriptor
 include "_wire/codes.pyx"        # SQLSTATE codes that say nothing but what they say
 include "_wire/frame.pyx"        # lengths checked before they are believed

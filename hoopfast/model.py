@@ -51,16 +51,29 @@ MASK_PARTIAL = 2                    # keep the last n characters
 MASK_EMAIL = 3
 MASK_HASH = 4                       # keyed HMAC-SHA-256, shaped to the type
 MASK_CONSTANT = 5
-MASK_NAMES = ("null", "redact", "partial", "email", "hash", "constant")
+MASK_BUCKET = 6                     # a multiple of a size, a unit of time, the prefix of an address
+MASK_TOKEN = 7                      # keyed SipHash-2-4, shaped to the type
+MASK_FF1 = 8                        # format-preserving encryption
+MASK_NAMES = ("null", "redact", "partial", "email", "hash", "constant", "bucket", "token", "ff1")
+MASKS_KEYED = frozenset({MASK_HASH, MASK_TOKEN, MASK_FF1})
+
+UNIT_NUMBER = 0                     # MaskSpec.keep of a bucket; between hour and prefix the longer units of time
+UNIT_HOUR = 2
+UNIT_DAY = 3
+UNIT_PREFIX = 10
 
 
 class MaskSpec(Frozen, frozen=True, kw_only=True):
-    """How one column is hidden; the relay gets it as plain numbers and bytes."""
+    """How one column is hidden; the relay gets it as plain numbers and bytes.
+
+    `keep`: characters kept at the end (partial), 1 to redact only what is in arrays and json (redact), the unit
+    (bucket), the version of the key (token), the alphabet (ff1).
+    """
 
     kind: int
-    keep: int = 0                   # MASK_PARTIAL: characters kept at the end
-    constant: bytes = b""           # MASK_CONSTANT: the value in text format
-    key: bytes = b""                # MASK_HASH: 32 bytes, per column
+    keep: int = 0
+    constant: bytes = b""           # constant: the value in text format; bucket: its size in digits
+    key: bytes = b""                # of MASKS_KEYED: 32 bytes, per column
 
 
 class MaskedColumn(Frozen, frozen=True, kw_only=True):

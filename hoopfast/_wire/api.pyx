@@ -131,22 +131,20 @@ cdef class Relay:
         m.p = segment.take()
         self._send(m)
 
-    def define_context(self, uint64_t context, masks, columns):
+    def define_context(self, uint64_t context, masks, columns, bytes types=b""):
         cdef Context* c = context_new(context, len(masks), len(columns))
         cdef Message* m
         cdef bytes constant, key
         if c == NULL:
             raise MemoryError
         try:
+            if types:
+                c.types = mask_types_unpack(types, len(types))
+                if c.types == NULL:
+                    raise ValueError("types: not a table of pack_mask_types")
             for i, (kind, keep, constant, key) in enumerate(masks):
-                if kind not in range(6) or len(key) not in (0, 32):
-                    raise ValueError("mask: unknown kind, or a key that has not 32 bytes")
-                c.masks[<size_t>i].kind = kind
-                c.masks[<size_t>i].keep = keep
-                c.masks[<size_t>i].constant = copy_bytes(<const char*>constant, len(constant))
-                c.masks[<size_t>i].constant_len = len(constant)
-                if len(key):
-                    memcpy(c.masks[<size_t>i].key, <const char*>key, 32)
+                mask_fill(&c.masks[<size_t>i], kind, keep, constant, key)
+                c.masks[<size_t>i].types = c.types
             for table, attnum, mask in columns:
                 if not 0 <= mask < len(masks) or not 0 < attnum < 0x8000:
                     raise ValueError("masked column: attribute number or mask out of range")

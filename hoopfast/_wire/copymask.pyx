@@ -31,6 +31,7 @@ cdef enum:
 cdef struct CopyColumn:
     int mask                    # index into the context's masks, -1: passes
     unsigned int type_oid
+    int typmod
 
 cdef struct CopyPlan:
     int format
@@ -51,7 +52,8 @@ cdef struct CopyOut:            # where a row is being written
     long long cells
 
 # Layout of a packed plan, little-endian as the machines we build for: u8 magic, u8 format, u8 header, u8 delimiter,
-# u8 quote, u8 escape, u16 length of the null string, u16 columns, u16 zero; per column i32 mask, u32 type; the null string.
+# u8 quote, u8 escape, u16 length of the null string, u16 columns, u16 zero; per column i32 mask, u32 type,
+# i32 type modifier; the null string.
 
 
 cdef CopyPlan* copy_plan_unpack(const unsigned char* p, size_t n) noexcept nogil:
@@ -103,6 +105,18 @@ cdef size_t copy_mask_bound(const CopyPlan* plan, const MaskSpec* masks, int n_m
         mask = plan.columns[i].mask
         if 0 <= mask < n_masks:
             bound += 2 * mask_cell_bound(&masks[mask], 0) + <size_t>plan.null_len + 4
+    return bound
+
+
+cdef size_t copy_parts_bound(const CopyPlan* plan, const MaskSpec* masks, int n_masks, size_t n) noexcept nogil:
+    """What values with parts may need beyond that at most."""
+    cdef size_t bound = 0, parts
+    cdef int i, mask
+    for i in range(plan.n_columns):
+        mask = plan.columns[i].mask
+        if 0 <= mask < n_masks:
+            parts = 2 * mask_parts_bound(&masks[mask], n)
+            bound = parts if parts > bound else bound
     return bound
 
 
@@ -194,7 +208,8 @@ cdef int copy_escape_text(const CopyPlan* plan, CopyOut* out, size_t n) noexcept
 
 
 cdef int copy_mask_text(
-    const CopyPlan* plan, const MaskSpec* m, unsigned int oid, const unsigned char* p, size_t n, bint escapes, CopyOut* out
+    const CopyPlan* plan, const MaskSpec* m, const CopyColumn* column, const unsigned char* p, size_t n, bint escapes,
+    CopyOut* out
 ) noexcept nogil:
     cdef size_t room = out.room - out.at
     cdef ssize_t size = <ssize_t>n
@@ -208,7 +223,7 @@ cdef int copy_mask_text(
         if size < 0:
             return COPY_MALFORMED
         p = out.dst + out.at + room
-    size = mask_cell(m, oid, 0, p, size, out.dst + out.at, room)
+    size = mask_cell(m, column.type_oid, column.typmod, 0, p, size, out.dst + out.at, room)
     if size == MASK_NO_ROOM:
         return COPY_NO_ROOM
     out.cells += 1
@@ -247,7 +262,7 @@ cdef int copy_line_text(
         if mask >= 0 and not header:
             done = copy_put(out, src + kept, start - kept)
             if done == 0:
-                done = copy_mask_text(plan, &masks[mask], plan.columns[i].type_oid, src + start, at - start, escapes, out)
+                done = copy_mask_text(plan, &masks[mask], &plan.columns[i], src + start, at - start, escapes, out)
             if done < 0:
                 return done
             kept = at
@@ -317,7 +332,8 @@ cdef int copy_quote_csv(const CopyPlan* plan, CopyOut* out, size_t n) noexcept n
 
 
 cdef int copy_mask_csv(
-    const CopyPlan* plan, const MaskSpec* m, unsigned int oid, const unsigned char* p, size_t n, bint escapes, CopyOut* out
+    const CopyPlan* plan, const MaskSpec* m, const CopyColumn* column, const unsigned char* p, size_t n, bint escapes,
+    CopyOut* out
 ) noexcept nogil:
     cdef size_t room = out.room - out.at, i = 0, at = 0
     cdef bint quoted = n >= 2 and p[0] == plan.quote
@@ -341,7 +357,7 @@ cdef int copy_mask_csv(
             i += 1
         p = plain
         n = at
-    size = mask_cell(m, oid, 0, p, <ssize_t>n, out.dst + out.at, room)
+    size = mask_cell(m, column.type_oid, column.typmod, 0, p, <ssize_t>n, out.dst + out.at, room)
     if size == MASK_NO_ROOM:
         return COPY_NO_ROOM
     out.cells += 1
@@ -367,7 +383,7 @@ cdef int copy_line_csv(
         if mask >= 0 and not header:
             done = copy_put(out, src + kept, at - kept)
             if done == 0:
-                done = copy_mask_csv(plan, &masks[mask], plan.columns[i].type_oid, src + at, <size_t>size, escapes, out)
+                done = copy_mask_csv(plan, &masks[mask], &plan.columns[i], src + at, <size_t>size, escapes, out)
             if done < 0:
                 return done
             kept = at + <size_t>size
@@ -411,7 +427,8 @@ cdef int copy_tuple(
             if done < 0:
                 return done
             masked = mask_cell(
-                &masks[mask], plan.columns[i].type_oid, 1, src + here, size, out.dst + out.at, out.room - out.at)
+                &masks[mask], plan.columns[i].type_oid, plan.columns[i].typmod, 1, src + here, size, out.dst + out.at,
+                out.room - out.at)
             if masked == MASK_NO_ROOM:
                 return COPY_NO_ROOM
             mask_put_be(out.dst + out.at - 4, 4, <uint64_t>masked, 4)
@@ -492,103 +509,3 @@ cdef ssize_t copy_mask_row(
     state[0] = next_state
     cells[0] += out.cells
     return <ssize_t>out.at
-
-
-# ---------------------------------------------------------------- from Python
-
-def _copy_byte(name, value):
-    if len(value) != 1 or value in b"\0\r\n" or value >= b"\x80":
-        raise ValueError(f"COPY {name} must be one byte of ASCII, not a line end")
-    return value[0]
-
-
-def _copy_like_a_value(null, delimiter):
-    """Could a value that is not NULL be written as this NULL string? It would pass unmasked: an oracle for guesses."""
-    i = 0
-    while i < len(null):
-        if null[i:i + 1] == b"\\":
-            i += 1
-            if null[i:i + 1] not in (b"\\", b"b", b"f", b"n", b"r", b"t", b"v", delimiter):
-                return False
-        elif null[i] in b"\b\f\t\v":
-            return False
-        i += 1
-    return len(null) > 0                        # the empty string tells NULL and empty apart from the rest, no more
-
-
-def _copy_check_lines(format, delimiter, quote, null, masked):
-    """What PostgreSQL refuses too, or what would make fields ambiguous."""
-    backslashes = len(null) - len(null.rstrip(b"\\"))
-    if len(null) > COPY_NULL_MAX or any(c in null for c in (b"\n", b"\r", b"\0", delimiter)):
-        raise ValueError("COPY NULL must not contain the delimiter, a line end or NUL")
-    if format == "text":
-        if backslashes & 1 or (masked and _copy_like_a_value(null, delimiter)):
-            raise ValueError("COPY NULL cannot be told apart from a value here: use the default, or format csv")
-        if delimiter in b"\\.abcdefghijklmnopqrstuvwxyz0123456789":
-            raise ValueError("COPY DELIMITER must not be a backslash, a dot, a lower-case letter or a digit")
-    elif quote == delimiter or quote in null:
-        raise ValueError("COPY QUOTE must differ from the delimiter and not appear in NULL")
-
-
-def pack_copy_plan(*, format, delimiter, quote, escape, null, columns, header=False):
-    """A plan for copy_plan_unpack. ValueError for options that PostgreSQL would refuse, or that cannot be masked safely."""
-    formats = ("text", "csv", "binary")
-    if format not in formats:
-        raise ValueError(f"COPY format {format!r}: choose one of {', '.join(formats)}")
-    if not 0 < len(columns) <= COPY_COLUMNS_MAX:
-        raise ValueError(f"a COPY plan has 1 to {COPY_COLUMNS_MAX} columns")
-    marks = [0, 0, 0]
-    if format == "binary":
-        null, header = b"", False
-    else:
-        marks[0] = _copy_byte("DELIMITER", delimiter)
-        if format == "csv":
-            marks[1:] = _copy_byte("QUOTE", quote), _copy_byte("ESCAPE", escape)
-        _copy_check_lines(format, delimiter, quote, null, any(mask >= 0 for mask, _ in columns))
-    packed = bytearray((COPY_PLAN_MAGIC, formats.index(format), bool(header), *marks))
-    for number in (len(null), len(columns), 0):
-        packed += number.to_bytes(2, "little")
-    for mask, type_oid in columns:
-        if mask < -1:
-            raise ValueError(f"mask index {mask} does not exist")
-        packed += mask.to_bytes(4, "little", signed=True) + type_oid.to_bytes(4, "little")
-    return bytes(packed + null)
-
-
-def copy_mask(bytes plan, masks, chunks, ssize_t room=-1):
-    """For tests: the CopyData bodies of one statement, masked. ValueError where the relay would end the session,
-
-    BufferError when `room` bytes (-1: as many as the bound) are too few; a guard lies behind them.
-    """
-    cdef CopyPlan* unpacked = copy_plan_unpack(<const unsigned char*>plan, len(plan))
-    cdef MaskSpec* specs = <MaskSpec*>malloc((len(masks) + 1) * sizeof(MaskSpec))
-    cdef int n_masks = len(masks), state = COPY_AT_START
-    cdef long long cells = 0
-    cdef size_t size
-    cdef ssize_t done
-    cdef bytes chunk
-    cdef const unsigned char* src
-    cdef unsigned char* dst
-    results = []
-    try:
-        if unpacked == NULL or specs == NULL:
-            raise ValueError("not a COPY plan")
-        for i, (kind, keep, constant, key) in enumerate(masks):
-            mask_fill(&specs[<int>i], kind, keep, constant, key)
-        for chunk in chunks:
-            src = <const unsigned char*>chunk
-            size = copy_mask_bound(unpacked, specs, n_masks, len(chunk)) if room < 0 else <size_t>room
-            guarded = bytearray(b"\xA5" * (size + 64))
-            dst = guarded
-            done = copy_mask_row(unpacked, specs, n_masks, src, len(chunk), dst, size, &state, &cells)
-            if guarded[size:] != b"\xA5" * 64 or done > <ssize_t>size:
-                raise SystemError("the mask wrote past its room")
-            if done == COPY_NO_ROOM:
-                raise BufferError("too little room for the row")
-            if done < 0:
-                raise ValueError("the row does not match its COPY plan")
-            results.append(bytes(guarded[:done]))
-    finally:
-        copy_plan_free(unpacked)
-        free(specs)
-    return results

@@ -27,9 +27,22 @@ cdef enum:                      # type OIDs of pg_type.dat, which never change
     OID_FLOAT8 = 701
     OID_BPCHAR = 1042
     OID_VARCHAR = 1043
+    OID_JSON = 114
+    OID_BOX = 603
+    OID_CIDR = 650
+    OID_MACADDR8 = 774
+    OID_MACADDR = 829
+    OID_INET = 869
     OID_DATE = 1082
+    OID_TIME = 1083
+    OID_TIMESTAMP = 1114
+    OID_TIMESTAMPTZ = 1184
+    OID_TIMETZ = 1266
     OID_NUMERIC = 1700
+    OID_REFCURSOR = 1790
+    OID_RECORD = 2249
     OID_UUID = 2950
+    OID_JSONB = 3802
 
 cdef const char* MASK_HEX = "0123456789abcdef"
 
@@ -110,6 +123,13 @@ cdef bint mask_read_int(const unsigned char* p, size_t n, int64_t* value) noexce
         most += 1
     if i >= n:
         return False
+    if n <= 18:                                 # cannot get too large
+        while i < n:
+            digit = <unsigned int>p[i] - c'0'
+            if digit > 9:
+                return False
+            v = v * 10 + digit
+            i += 1
     while i < n:
         if not mask_is_digit(p[i]):
             return False
@@ -138,22 +158,26 @@ cdef size_t mask_write_decimal(unsigned char* out, int64_t value) noexcept nogil
     """At most 20 bytes."""
     cdef unsigned char digits[20]
     cdef uint64_t v = <uint64_t>value
-    cdef size_t n = 0, at = 0
+    cdef unsigned int pair
+    cdef size_t from_ = 20, at = 0
     if value < 0:
         v = 0 - v
         out[0] = c'-'
         at = 1
-    while True:
-        digits[n] = <unsigned char>(c'0' + v % 10)
+    while v >= 100:                             # two at a time: divisions are what this costs
+        pair = <unsigned int>(v % 100)
+        v //= 100
+        from_ -= 2
+        digits[from_] = <unsigned char>(c'0' + pair // 10)
+        digits[from_ + 1] = <unsigned char>(c'0' + pair % 10)
+    if v >= 10:
+        from_ -= 1
+        digits[from_] = <unsigned char>(c'0' + v % 10)
         v //= 10
-        n += 1
-        if v == 0:
-            break
-    while n:
-        n -= 1
-        out[at] = digits[n]
-        at += 1
-    return at
+    from_ -= 1
+    digits[from_] = <unsigned char>(c'0' + v)
+    memcpy(out + at, digits + from_, 20 - from_)
+    return at + 20 - from_
 
 
 cdef inline int mask_hex_digit(unsigned char c) noexcept nogil:
@@ -234,7 +258,7 @@ cdef ssize_t mask_read_bytea(const unsigned char* p, size_t n, unsigned char* ou
     return <ssize_t>at
 
 
-# ---------------------------------------------------------------- float, date
+# ---------------------------------------------------------------- float
 
 cdef bint mask_read_float(const unsigned char* p, size_t n, double* value) noexcept nogil:
     """Digits, point, exponent; finite. No names, no hexadecimal."""
@@ -250,32 +274,6 @@ cdef bint mask_read_float(const unsigned char* p, size_t n, double* value) noexc
     text[n] = 0
     value[0] = strtod(text, &end)
     return end == text + n and isfinite(value[0])
-
-
-cdef bint mask_read_date(const unsigned char* p, size_t n, int32_t* days) noexcept nogil:
-    """YYYY-MM-DD to days since 2000-01-01."""
-    cdef int year, month, day, last, era_year
-    cdef size_t i
-    if n != 10 or p[4] != c'-' or p[7] != c'-':
-        return False
-    for i in range(10):
-        if i != 4 and i != 7 and not mask_is_digit(p[i]):
-            return False
-    year = (p[0] - c'0') * 1000 + (p[1] - c'0') * 100 + (p[2] - c'0') * 10 + (p[3] - c'0')
-    month = (p[5] - c'0') * 10 + (p[6] - c'0')
-    day = (p[8] - c'0') * 10 + (p[9] - c'0')
-    last = 31
-    if month == 2:
-        last = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    elif month == 4 or month == 6 or month == 9 or month == 11:
-        last = 30
-    if year < 1 or month < 1 or month > 12 or day < 1 or day > last:
-        return False
-    # years that begin in March: the leap day is their last; 730425 is 2000-01-01 counted that way
-    era_year = year if month > 2 else year - 1
-    days[0] = (era_year * 365 + era_year // 4 - era_year // 100 + era_year // 400
-               + (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1 - 730425)
-    return True
 
 
 # ---------------------------------------------------------------- numeric

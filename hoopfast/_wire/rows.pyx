@@ -112,7 +112,7 @@ cdef int item_format(const Reply* e, const PlanItem* item) noexcept nogil:
 
 
 cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, size_t total, uint8_t* w, size_t room) noexcept nogil:
-    """Rebuild one DataRow at w; its new total size, or -1 when it does not fit its plan."""
+    """Rebuild one DataRow at w; its new total size, -1 when it does not fit its plan, MASK_NO_ROOM when w is too small."""
     cdef const RowPlan* plan = e.plan
     cdef const PlanItem* item = &plan.items[0]
     cdef const PlanItem* last = item + plan.n_items
@@ -122,6 +122,7 @@ cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, si
     cdef uint16_t column, columns
     cdef int32_t length
     cdef size_t n = 5, span
+    cdef uint64_t cells = 0
     cdef ssize_t got
     cdef int fmt
     if total < 7:
@@ -138,17 +139,20 @@ cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, si
         if item != last and item.column == column:
             span = at - copied
             fmt = item_format(e, item)
-            if fmt < 0 or fmt > 1 or n + span + 4 > room:
+            if fmt < 0 or fmt > 1:
                 return -1
+            if n + span + 4 > room:
+                return MASK_NO_ROOM
             memcpy(w + n, copied, span)
             n += span
-            got = mask_cell(&plan.ctx.masks[item.mask], item.type_oid, fmt, at + 4, length, w + n + 4, room - n - 4)
+            got = mask_cell(
+                &plan.ctx.masks[item.mask], item.type_oid, item.typmod, fmt, at + 4, length, w + n + 4, room - n - 4)
             if got == MASK_NO_ROOM:
-                return -1
+                return MASK_NO_ROOM
             hf_put_be32(w + n, <uint32_t>(got if got >= 0 else -1))
             n += 4 + (got if got > 0 else 0)
             if length >= 0:
-                count(r, C_MASKED_CELLS, 1)
+                cells += 1
             item += 1
             copied = at + 4 + (length if length > 0 else 0)
         at += 4 + (length if length > 0 else 0)
@@ -156,16 +160,17 @@ cdef ssize_t mask_row(State* r, Session* s, const Reply* e, const uint8_t* p, si
         return -1
     span = end - copied
     if n + span > room:
-        return -1
+        return MASK_NO_ROOM
     memcpy(w + n, copied, span)
     n += span
     w[0] = c'D'
     hf_put_be32(w + 1, <uint32_t>(n - 1))
+    count(r, C_MASKED_CELLS, cells)
     return n
 
 
 cdef size_t mask_row_bound(const RowPlan* plan, size_t total) noexcept nogil:
-    """Room that the rebuilt row can need at most: every masked cell as long as the row at worst, in sum."""
+    """Room that is enough for the rebuilt row unless its masked values have parts that grow: arrays, composites, json."""
     cdef size_t bound = total + 64
     cdef uint16_t i
     for i in range(plan.n_items):
@@ -173,11 +178,31 @@ cdef size_t mask_row_bound(const RowPlan* plan, size_t total) noexcept nogil:
     return bound + total        # the masked cells' own lengths add up to at most `total`
 
 
+cdef size_t mask_row_most(const RowPlan* plan, size_t total) noexcept nogil:
+    """Room that is enough for any row: seldom needed, and much."""
+    cdef size_t most = mask_row_bound(plan, total), parts, longest = 0
+    cdef uint16_t i
+    for i in range(plan.n_items):
+        parts = mask_parts_bound(&plan.ctx.masks[plan.items[i].mask], total)
+        longest = parts if parts > longest else longest
+    return most + longest
+
+
 cdef int masked_row(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """Mask and gather one DataRow; -1 when the session was ended."""
-    cdef size_t room = mask_row_bound(e.plan, total)
-    cdef uint8_t* w = arena_take(r, s, room)
-    cdef ssize_t n = mask_row(r, s, e, p, total, w, room) if w != NULL else -1
+    cdef size_t room = mask_row_bound(e.plan, total), most
+    cdef uint8_t* w
+    cdef ssize_t n
+    while True:
+        w = arena_take(r, s, room)
+        n = mask_row(r, s, e, p, total, w, room) if w != NULL else -1
+        if n != MASK_NO_ROOM:
+            break
+        most = mask_row_most(e.plan, total)
+        if room >= most:
+            break
+        r.arena_used -= room
+        room = 4 * room if 4 * room < most else most
     if n < 0:
         contradiction(r, s)
         return -1
@@ -192,14 +217,22 @@ cdef int masked_row(State* r, Session* s, Reply* e, const uint8_t* p, size_t tot
 cdef int masked_copy(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """Mask and gather one CopyData; -1 when the session was ended."""
     cdef size_t room = 5 + copy_mask_bound(e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, total)
-    cdef uint8_t* w = arena_take(r, s, room)
+    cdef size_t most = room + copy_parts_bound(e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, total)
+    cdef uint8_t* w
     cdef ssize_t n
     cdef long long cells = 0
-    if w == NULL:
-        contradiction(r, s)
-        return -1
-    n = copy_mask_row(
-        e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, p + 5, total - 5, w + 5, room - 5, &e.copy_state, &cells)
+    while True:
+        w = arena_take(r, s, room)
+        if w == NULL:
+            n = -1
+        else:
+            n = copy_mask_row(
+                e.stmt.copy, e.stmt.ctx.masks, <int>e.stmt.ctx.n_masks, p + 5, total - 5, w + 5, room - 5, &e.copy_state,
+                &cells)
+        if n != COPY_NO_ROOM or room >= most:
+            break
+        r.arena_used -= room
+        room = 4 * room if 4 * room < most else most
     if n < 0:
         contradiction(r, s)
         return -1

@@ -8,6 +8,7 @@ cdef struct Context:
     uint32_t refs               # sessions and statements in it; 0 and dropped: freed
     bint dropped
     MaskSpec* masks
+    MaskTypes* types            # of this database, or NULL; the masks point to it
     uint32_t n_masks
     uint64_t* columns           # open addressing: (table oid << 16 | attnum) + 1, 0 empty
     int32_t* column_masks       # mask index for each slot; WHOLE_ROW for attnum 0
@@ -59,6 +60,7 @@ cdef struct PlanItem:
     int16_t format              # as described: 0 text, 1 binary
     int32_t mask
     uint32_t type_oid
+    int32_t typmod
 
 cdef struct RowPlan:            # what to mask in the rows of one description; shared by statement and portals
     uint32_t refs
@@ -98,9 +100,10 @@ cdef void context_free(Context* c) noexcept nogil:
     cdef uint32_t i
     if c == NULL:
         return
-    for i in range(c.n_masks):
-        free(c.masks[i].constant)
+    for i in range(c.n_masks if c.masks != NULL else 0):
+        mask_spec_clear(&c.masks[i])
     free(c.masks)
+    mask_types_free(c.types)
     free(c.columns)
     free(c.column_masks)
     free(c)
@@ -367,6 +370,7 @@ cdef RowPlan* plan_parse(Context* ctx, const uint8_t* body, size_t n, bint redac
             plan.items[items].column = i
             plan.items[items].mask = mask
             plan.items[items].type_oid = hf_be32(p + 6)
+            plan.items[items].typmod = <int32_t>hf_be32(p + 12)
             plan.items[items].format = <int16_t>hf_be16(p + 16)
             items += 1
         p += 18

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hoopfast.analysis.fit import Type, unfit
 from hoopfast.model import MASK_NULL, Frozen, MaskedColumn, MaskSpec
 
 PolicyColumn = tuple[str, str, str]     # schema, table, column as the policy writes it
@@ -30,6 +31,7 @@ class Column(Frozen, frozen=True):
     policy: tuple[PolicyColumn, ...] = ()
     derived: bool = False
     generated: bool = False
+    type_name: str = ""
 
 
 class Relation(Frozen, frozen=True):
@@ -78,17 +80,20 @@ class Catalog(Frozen, frozen=True):
     triggered: frozenset[str] = frozenset()
     triggers: tuple[Trigger, ...] = ()
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
+    types: tuple[Type, ...] = ()                    # of the database's own, that masked columns are made of
     partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 
 
 class Hidden(Frozen, frozen=True):
     """A catalog's columns that are masked for somebody: `specs` by the index in `columns`. `names` are for people:
-    "schema.table.column" by (table OID, attribute number)."""
+    "schema.table.column" by (table OID, attribute number). `unfit`, by a relation's name: why a mask of it cannot be.
+    """
 
     specs: tuple[MaskSpec, ...]
     columns: tuple[MaskedColumn, ...]
     names: dict[tuple[int, int], str]
+    unfit: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden:
@@ -96,6 +101,8 @@ def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden
     used: list[MaskSpec] = []
     columns: list[MaskedColumn] = []
     names: dict[tuple[int, int], str] = {}
+    wrong: dict[str, str] = {}
+    types = {one.oid: one for one in catalog.types} if catalog is not None else {}
     for relation in catalog.relations if catalog is not None else ():
         for column in relation.columns:
             spec = _spec(column, masks)
@@ -105,7 +112,11 @@ def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden
                 used.append(spec)
             columns.append(MaskedColumn(table_oid=relation.oid, attnum=column.attnum, mask=used.index(spec)))
             names[relation.oid, column.attnum] = f"{relation.schema}.{relation.name}.{column.name}"
-    return Hidden(specs=tuple(used), columns=tuple(columns), names=names)
+            reason = unfit(spec, column.type_oid, types)
+            if reason:
+                shown = f"{names[relation.oid, column.attnum]} ({column.type_name or 'its type'})"
+                wrong.setdefault(relation.name, f"masked column {shown}: {reason}")
+    return Hidden(specs=tuple(used), columns=tuple(columns), names=names, unfit=wrong)
 
 
 def _spec(column: Column, masks: dict[PolicyColumn, MaskSpec]) -> MaskSpec | None:

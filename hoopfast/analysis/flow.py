@@ -7,6 +7,7 @@ place where a masked column stands and could reach the client other than as a co
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from hoopfast.analysis import builtins
@@ -39,11 +40,13 @@ class Closure:
     def __init__(
         self, catalog: Catalog, masks: Iterable[MaskedColumn], knobs: Knobs = SAFE_KNOBS,
         handling: Mapping[tuple[int, int], Handling] = NOTHING,
+        unfit: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`handling` by (table OID, attribute number); what is not in it is handled by the safe defaults."""
         hidden = {(mask.table_oid, mask.attnum) for mask in masks}
         oids = {oid for oid, _ in hidden}
         self.catalog = catalog
+        self.unfit = unfit                      # by the relation's bare name: why a mask of it cannot be made
         self.masked: dict[str, frozenset[str]] = {}
         self.columns: dict[str, frozenset[str]] = {}
         self.stored: dict[tuple[str, str], tuple[str, ...]] = {}    # (schema or "", name): see gate._copy_probe
@@ -185,6 +188,9 @@ def _relations(survey: s.Survey, closure: Closure, flow: Flow, local: frozenset[
         if name in closure.views:
             raise Refused(f'view "{name}" shows a table with hidden columns and cannot be read by you',
                           "Query the tables themselves: hidden columns are then masked.", "opaque")
+        if name in closure.unfit:
+            raise Refused(f"{closure.unfit[name]}; so its table cannot be read by you",
+                          "The policy is wrong: tell whoever keeps it.")
         if closure.touches(name):
             flow.touched.add(name)
         elif name not in closure.known and name not in local:

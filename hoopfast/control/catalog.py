@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, LiteralString
 
+import msgspec
 import psycopg
 
 from hoopfast import config as configuration
-from hoopfast.analysis.catalog import Catalog, PolicyColumn, to_builtins
+from hoopfast.analysis.catalog import Catalog, PolicyColumn, from_builtins, to_builtins
 from hoopfast.control.closure import Loader, Reader
 from hoopfast.errors import GatewayError
 from hoopfast.model import CatalogUpdate
@@ -22,12 +23,15 @@ from hoopfast.model import CatalogUpdate
 log = logging.getLogger(__name__)
 
 STATEMENT_TIMEOUT_MS = 30_000
+Judge = Callable[[str, Catalog], Iterable[str]]
 # A row that changes gets another xmin, which need not be the highest: transactions end in any order.
 DIGEST: LiteralString = """
 select concat_ws(' ',
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_class),
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_attribute),
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_proc),
+(select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_type),
+(select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_enum),
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_rewrite),
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_inherits),
 (select concat(count(*), '/', sum(xmin::text::int8)) from pg_catalog.pg_trigger),
@@ -72,7 +76,7 @@ class CatalogKeeper:
     """The supervisor's catalogs: loaded on first use, one load at a time for each connection, reloaded on changes.
 
     Each belongs to the policy `version` whose masked columns it describes; `get` never answers with another's.
-    `on_change` is called with the new CatalogUpdate after every reload that `get` did not ask for.
+    `judge` says what is wrong with the masks. `on_change` gets every CatalogUpdate that `get` did not ask for.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class CatalogKeeper:
         masked_columns: Callable[[str], Iterable[PolicyColumn]],
         resolve_secret: Callable[[str], str],
         on_change: Callable[[CatalogUpdate], None],
+        judge: Judge = lambda _, __: (),
     ) -> None:
+        self._judge = judge
         self._config = config
         self._version = version
         self._masked_columns = masked_columns
@@ -138,9 +144,11 @@ class CatalogKeeper:
                 self.changed(name)
 
     def reload(
-        self, config: configuration.Config, version: int, masked_columns: Callable[[str], Iterable[PolicyColumn]]
+        self, config: configuration.Config, version: int, masked_columns: Callable[[str], Iterable[PolicyColumn]],
+        judge: Judge = lambda _, __: (),
     ) -> None:
         """A new configuration or policy is in force: the closures may differ."""
+        self._judge = judge
         self._config = config
         self._version = version
         self._masked_columns = masked_columns
@@ -149,6 +157,11 @@ class CatalogKeeper:
                 self.changed(name)
             else:
                 del self._current[name]
+
+    def judged(self, judge: Judge) -> list[str]:
+        """What is wrong with the masks of a policy that is not in force yet, as far as catalogs are known."""
+        return [f"connection {name}: {text}" for name, update in sorted(self._current.items())
+                if update.catalog is not None for text in judge(name, from_builtins(update.catalog))]
 
     def problems(self) -> dict[str, tuple[str, ...]]:
         """Per connection, what an operator should know."""
@@ -195,6 +208,7 @@ class CatalogKeeper:
         epoch = self._epochs[name] = self._epochs.get(name, 0) + 1
         # All of one version, and before the first wait: what it is read for must not change on the way.
         version, connection, masked = self._version, self._config.connections.get(name), self._masked_columns(name)
+        judge = self._judge
         if connection is None:
             return CatalogUpdate(
                 connection=name, policy=version, epoch=epoch, catalog=None, error=f"there is no connection {name}")
@@ -202,6 +216,8 @@ class CatalogKeeper:
             # The digest comes first: a change in between then shows at the next poll.
             self._digests[name] = await self._digest(connection)
             catalog = await load_catalog(connection, await self._password(connection), masked, epoch)
+            problems = (*catalog.problems, *judge(name, catalog))
+            catalog = msgspec.structs.replace(catalog, problems=problems)
         except (psycopg.Error, OSError, GatewayError) as failure:
             log.error("catalog of %s cannot be read: %s", name, (str(failure).splitlines() or [""])[0])
             update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=None,

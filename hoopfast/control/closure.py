@@ -15,6 +15,7 @@ from hoopfast.analysis.bodies import Function, mentions, verdicts
 from hoopfast.analysis.builtins import DATA_CATALOGS, builtin_allowed, unlisted
 from hoopfast.analysis.catalog import Catalog, Column, PolicyColumn, Relation, Trigger
 from hoopfast.control import views
+from hoopfast.control.types import load_types
 
 FIRST_USER_OID = 16_384
 
@@ -28,8 +29,8 @@ select c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text from pg_ca
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')"""
 INHERITANCE: LiteralString = "select inhrelid::int8, inhparent::int8 from pg_catalog.pg_inherits"
 COLUMNS: LiteralString = """
-select attrelid::int8, attname::text, attnum::int, atttypid::int8, atttypmod::int, attgenerated <> ''
-from pg_catalog.pg_attribute
+select attrelid::int8, attname::text, attnum::int, atttypid::int8, atttypmod::int, attgenerated <> '',
+pg_catalog.format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
 where attrelid = any(%s::oid[]) and attnum > 0 and not attisdropped order by attrelid, attnum"""
 GENERATED: LiteralString = """
 select a.adrelid::int8, a.adnum::int, d.refobjsubid::int from pg_catalog.pg_attrdef a
@@ -112,8 +113,10 @@ class Loader:
         self._problems += [_copied(trigger) for trigger in found if trigger.writes]
         operators = await self._rows(OPERATORS)
         catalog = self._catalog(version, superuser, functions, clean, builtins, operators, reaching)
+        masked = {column.type_oid for columns in self._columns.values() for column in columns if column.policy}
+        types = await load_types(self._rows, masked, self._problems)
         catalog = msgspec.structs.replace(
-            catalog, unlisted=odd, triggers=found,
+            catalog, types=types, problems=tuple(self._problems), unlisted=odd, triggers=found,
             reasons={function.name: reason for function in functions if (reason := reasons[function.oid])})
         return await views.clear(self._reader, catalog, texts)
 
@@ -281,7 +284,7 @@ def _table_columns(
     """The columns of one table: masked by name, and generated columns by what they are computed from."""
     policy: dict[int, set[PolicyColumn]] = {number: set(masks[name]) for name, number, *_ in rows if name in masks}
     found = []
-    for name, number, type_oid, typmod, generated in rows:
+    for name, number, type_oid, typmod, generated, type_name in rows:
         inherited: set[PolicyColumn] = set()
         if generated and number not in policy:
             for target, source in sources:
@@ -289,7 +292,7 @@ def _table_columns(
                     inherited |= policy.get(source, set())
         columns = tuple(sorted(policy.get(number, inherited)))
         found.append(Column(name=name, attnum=number, type_oid=type_oid, typmod=typmod, policy=columns,
-                            derived=bool(inherited), generated=generated))
+                            derived=bool(inherited), generated=generated, type_name=type_name))
     return tuple(found)
 
 

@@ -107,7 +107,7 @@ def with_origins(seen: Preview, hidden: Hidden, catalog: Catalog | None, origins
     judged = seen.judgement
     if judged is None or catalog is None or judged.outcome != gate.TOUCHED or len(judged.statements) != 1:
         return seen
-    allowed, views = judged.statements[0].zero_origin, Closure(catalog, hidden.columns).view_oids
+    allowed, views = judged.statements[0].zero_origin, Closure(catalog, hidden.columns, unfit=hidden.unfit).view_oids
     computed = sum(not table for table, _ in origins)
     rows = any(table and (not number or table in views) for table, number in origins)
     if rows or (allowed is not None and computed > allowed):
@@ -124,7 +124,7 @@ def _masked(seen: Preview, hidden: Hidden, catalog: Catalog | None) -> Preview:
         return msgspec.structs.replace(
             seen, open_question="columns are hidden from this person here, so it also depends on the catalog")
     try:
-        judgement = gate.judge(seen.statements, Closure(catalog, hidden.columns))
+        judgement = gate.judge(seen.statements, Closure(catalog, hidden.columns, unfit=hidden.unfit))
     except Unparsable as fault:
         return msgspec.structs.replace(seen, verdict="deny", rule=MASKING, reason=fault.reason, hint=fault.hint)
     if judgement.outcome == gate.REFUSED:

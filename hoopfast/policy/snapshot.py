@@ -12,8 +12,6 @@ does so whatever else decides, and decides only the pairs it names for sure: a l
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -22,10 +20,11 @@ import msgspec
 from hoopfast import units
 from hoopfast.config import Config
 from hoopfast.errors import InternalFault
-from hoopfast.model import MASK_HASH, Client, Identity, MaskSpec, Ruling, StatementFacts, Warned
+from hoopfast.model import Client, Identity, MaskSpec, Ruling, StatementFacts, Warned
 from hoopfast.policy import source
 from hoopfast.policy.conditions import Conditions, Whence, Who, who
 from hoopfast.policy.kinds import distinct
+from hoopfast.policy.masks import with_key
 from hoopfast.policy.patterns import Written, split_name
 
 MASK_KEY_MIN_BYTES: Final = 32
@@ -244,7 +243,7 @@ def _approval(rules: list[source.Rule]) -> Ruling:
 def compile_policy(config: Config, policy: source.Policy, version: int, mask_key: bytes) -> Snapshot:
     """The snapshot of a policy that `source.load_policy` accepted. ValueError if `mask_key` has under 32 bytes."""
     if len(mask_key) < MASK_KEY_MIN_BYTES:
-        raise ValueError(f"the key of hashed columns must have at least {MASK_KEY_MIN_BYTES} bytes")
+        raise ValueError(f"the key of masks must have at least {MASK_KEY_MIN_BYTES} bytes")
     return compile_for(config.connections, policy, version, mask_key)
 
 
@@ -264,7 +263,7 @@ def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
         for column in map(split_name, entry.columns):
             # The first entry that names the column decides alone, even if it shows the column to some.
             if column not in masks:
-                spec = _with_key(source.mask_spec(entry), mask_key, (*column, name))
+                spec = with_key(*source.mask_spec(entry), mask_key, (*column, name))
                 masks[column] = _Mask(ColumnMask(column[0], column[1], column[2], spec), unless)
     rules = tuple(
         _Rule(rule, Conditions(rule.when, rule.action))
@@ -275,12 +274,3 @@ def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
     looks_from = {one.key: one for one in (rule.conditions.whence for rule in rules) if one is not None}
     return _Place(access, tuple(masks.values()), rules, tuple(looks_at[key] for key in sorted(looks_at)),
                   tuple(looks_from[key] for key in sorted(looks_from)))
-
-
-def _with_key(spec: MaskSpec, mask_key: bytes, names: tuple[str, ...]) -> MaskSpec:
-    """Hashes get a key of their own column and connection, so that equal values in two columns cannot be linked."""
-    if spec.kind != MASK_HASH:
-        return spec
-    # NUL cannot be part of a name: no two lists of names give the same bytes.
-    message = b"\0".join(name.encode() for name in ("hoopfast mask 1", *names))
-    return msgspec.structs.replace(spec, key=hmac.new(mask_key, message, hashlib.sha256).digest())

@@ -18,15 +18,13 @@ import msgspec
 from hoopfast import document, model, units
 from hoopfast.config import Section
 from hoopfast.errors import ConfigError
-from hoopfast.policy import windows
+from hoopfast.policy import masks, windows
 from hoopfast.policy.kinds import KINDS
 from hoopfast.policy.patterns import Glob, split_name
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
-Keep = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
-KEEP_DEFAULT: Final = 4
 EXPIRES_MAX_S: Final = 7 * 86400.0
 LOCAL_ADDRESS: Final = "unix"           # of clients on a Unix socket
 
@@ -45,25 +43,10 @@ class Access(Section, frozen=True, kw_only=True):
     action: Literal["allow", "deny"] = "allow"
 
 
-class Partial(Section, frozen=True, kw_only=True):
-    keep: Keep = KEEP_DEFAULT                       # characters left at the end
-
-
-class Constant(Section, frozen=True, kw_only=True):
-    value: str | int                                # as PostgreSQL would print it
-
-
-class Form(Section, frozen=True, kw_only=True):
-    """The long form of a mask: `with: {partial: {keep: 4}}`."""
-
-    partial: Partial | None = None
-    constant: Constant | None = None
-
-
 class Mask(Section, frozen=True, kw_only=True):
     columns: Names                                  # schema.table.column
-    with_: Literal["redact", "null", "email", "partial", "hash", "constant"] | Form | None = msgspec.field(name="with")
-    keep: Keep | None = None                        # of partial
+    with_: masks.Short | masks.Form | None = msgspec.field(name="with")
+    keep: masks.Keep | None = None                        # of partial
     value: str | int | None = None                  # of constant
     unless: People | None = None                    # these see the true value
     connections: Names = ()                         # empty: all
@@ -155,14 +138,9 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Policy)}
 
 
-def mask_spec(mask: Mask) -> model.MaskSpec:
-    """What the relay does with the column; the key of a hash is added by the snapshot."""
-    name, keep, value = _mask_parts(mask)
-    return model.MaskSpec(
-        kind=model.MASK_NAMES.index(name),
-        keep=(KEEP_DEFAULT if keep is None else keep) if name == "partial" else 0,
-        constant=str(value).encode() if name == "constant" and value is not None else b"",
-    )
+def mask_spec(mask: Mask) -> tuple[model.MaskSpec, masks.Key]:
+    """What the relay does with the column, and which key the snapshot adds."""
+    return masks.spec_of(mask.with_, mask.keep, mask.value)
 
 
 def applies(connections: tuple[str, ...], name: str) -> bool:
@@ -182,17 +160,6 @@ def masked_columns(policy: Policy) -> Callable[[str], tuple[tuple[str, str, str]
         return tuple(found)
 
     return columns
-
-
-def _mask_parts(mask: Mask) -> tuple[str, int | None, str | int | None]:
-    """(kind, keep, value) from either form. `with: null` without quotes means the kind "null"."""
-    if mask.with_ is None:
-        return "null", mask.keep, mask.value
-    if isinstance(mask.with_, str):
-        return mask.with_, mask.keep, mask.value
-    if mask.with_.partial:
-        return "partial", mask.with_.partial.keep, mask.value
-    return "constant", mask.keep, mask.with_.constant.value if mask.with_.constant else None
 
 
 # ---------------------------------------------------------------- rules beyond the types
@@ -254,17 +221,28 @@ def _check_mask(known: Collection[str] | None, mask: Mask, path: str, report: do
         seen.add(parts)
     if report.touches(f"{path}.with"):
         return
-    if isinstance(mask.with_, Form) and bool(mask.with_.partial) == bool(mask.with_.constant):
-        report.add(f"{path}.with", "must be one of the short words, {partial: {keep: 4}} or {constant: {value: ...}}")
-        return
-    name, _, value = _mask_parts(mask)
-    short = not isinstance(mask.with_, Form)
-    if mask.keep is not None and not (name == "partial" and short):
-        report.add(f"{path}.keep", "belongs to `with: partial`")
-    if mask.value is not None and not (name == "constant" and short):
-        report.add(f"{path}.value", "belongs to `with: constant`")
-    if name == "constant" and value is None and not report.touches(f"{path}.value"):
+    if isinstance(mask.with_, masks.Form):
+        _check_form(mask.with_, f"{path}.with", report)
+    for key, kind in (("keep", "partial"), ("value", "constant")):
+        if getattr(mask, key) is not None and mask.with_ != kind:
+            report.add(f"{path}.{key}", f"belongs to `with: {kind}`")
+    if mask.with_ == "constant" and mask.value is None and not report.touches(f"{path}.value"):
         report.add(path, "`with: constant` needs `value`")
+
+
+def _check_form(form: masks.Form, path: str, report: document.Report) -> None:
+    if len(masks.chosen(form)) != 1:
+        report.add(path, "must be one of the short words, or one of the long forms, such as {partial: {keep: 4}}, "
+                   "{constant: {value: ...}} or {bucket: {size: 1000}}")
+    elif form.bucket is not None:
+        try:
+            masks.bucket_size(form.bucket.size)
+        except ValueError as e:
+            report.add(f"{path}.bucket.size", str(e))
+    for name in ("hash", "token", "ff1"):
+        keyed = getattr(form, name)
+        if keyed is not None and "\0" in keyed.key:
+            report.add(f"{path}.{name}.key", "cannot hold a NUL")
 
 
 def _check_when(known: Collection[str] | None, when: When, path: str, report: document.Report) -> None:

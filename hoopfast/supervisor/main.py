@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 
 from hoopfast import config as configuration
 from hoopfast import limits, logs, model, secrets
+from hoopfast.analysis.catalog import Catalog, hide
 from hoopfast.audit.database import PostgresStore
 from hoopfast.audit.search import AuditReader
 from hoopfast.config import Config
@@ -185,8 +186,9 @@ class Gateway:
         self._closing.append(self.dispatch.close)
         now = self.reloader.current
         self.catalogs = CatalogKeeper(
-            config, now.version, _masked(now), secrets.resolve, self.dispatch.catalog_changed
+            config, now.version, _masked(now), secrets.resolve, self.dispatch.catalog_changed, _misfits(now)
         )
+        self.reloader.before_policy.append(self._insist_on_masks)
         self.dispatch.catalogs = self.catalogs
         self._closing.append(self.catalogs.close)
 
@@ -253,7 +255,12 @@ class Gateway:
         self.pool.broadcast(self.reloader.update())
         if accepted.config.admin.tls is not None and len(self._servers) > 1:
             self._servers[1].renew(accepted.config.admin.tls)
-        self.catalogs.reload(accepted.config, accepted.version, _masked(accepted))
+        self.catalogs.reload(accepted.config, accepted.version, _masked(accepted), _misfits(accepted))
+
+    def _insist_on_masks(self, new: Accepted) -> None:
+        """A mask that cannot be made for its column's type is a mistake of the policy, where the type is known."""
+        if wrong := self.catalogs.judged(_misfits(new)):
+            raise ConfigError([Problem(new.config.policy, "$.masks", text) for text in wrong])
 
     def _decide(self, session: int, decision: model.Decision) -> None:
         # Approvals and dispatch need each other; this is the edge that closes the circle.
@@ -355,6 +362,19 @@ def _masked(accepted: Accepted) -> Callable[[str], list[tuple[str, str, str]]]:
         if connection not in accepted.config.connections:
             return []
         return [(m.schema, m.table, m.column) for m in accepted.snapshot.masks_for(nobody, connection)]
+
+    return of
+
+
+def _misfits(accepted: Accepted) -> Callable[[str, Catalog], list[str]]:
+    """By connection and its catalog, the masks that cannot be made for the types of their columns."""
+    nobody = Identity(user="", subject="", issuer="")
+
+    def of(connection: str, catalog: Catalog) -> list[str]:
+        if connection not in accepted.config.connections:
+            return []
+        masks = accepted.snapshot.masks_for(nobody, connection)
+        return [*hide(catalog, {(m.schema, m.table, m.column): m.spec for m in masks}).unfit.values()]
 
     return of
 

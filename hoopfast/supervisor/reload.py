@@ -50,7 +50,7 @@ class PolicyStore(Protocol):
 class Reloader:
     """`current` is always valid once `start` has returned. `on_accept` callbacks see every later Accepted.
 
-    A callback in `before_accept` may still refuse by raising ConfigError; then nothing changes.
+    A callback in `before_accept` or `before_policy` may still refuse by raising ConfigError; then nothing changes.
     """
 
     current: Accepted
@@ -71,6 +71,7 @@ class Reloader:
         self.failures = 0
         self.problems: list[str] = []       # of the last attempt; empty when it went well
         self.before_accept: list[Callable[[Config], None]] = []
+        self.before_policy: list[Callable[[Accepted], None]] = []
         self.on_accept: list[Callable[[Accepted], None]] = []
         self._load = load
         self._parse_policy = parse_policy
@@ -137,6 +138,8 @@ class Reloader:
             return self.current
         for setting in _needing_restart(self.current.config, config):
             log.warning("the change of %s in %s takes effect when the gateway is restarted", setting, self.path)
+        for judge in self.before_policy:
+            judge(new)
         for check in self.before_accept:
             check(config)
         if new.digest != self.current.digest:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hoopfast._wire import pack_mask_types
 from hoopfast.analysis.catalog import Catalog, hide
 from hoopfast.analysis.flow import Closure
 from hoopfast.errors import UpstreamFault
@@ -81,7 +82,7 @@ class Contexts:
         hidden = hide(catalog, specs)
         context = Context(
             number=self._next, connection=key[0], identity_class=key[1], snapshot=snapshot, catalog=catalog,
-            closure=Closure(catalog, hidden.columns) if catalog is not None else None,
+            closure=Closure(catalog, hidden.columns, unfit=hidden.unfit) if catalog is not None else None,
             masks={(column.table_oid, column.attnum): column.mask for column in hidden.columns}, names=hidden.names,
         )
         self._next += 1
@@ -89,6 +90,7 @@ class Contexts:
             context.number,
             [(spec.kind, spec.keep, spec.constant, spec.key) for spec in hidden.specs],
             [(column.table_oid, column.attnum, column.mask) for column in hidden.columns],
+            _packed(catalog),
         )
         return context
 
@@ -96,6 +98,17 @@ class Contexts:
         """Drop what the new one replaces. Older epochs count within the same policy, older policies always."""
         for old in [k for k in self._live if k[0] == key[0] and _older(k, key)]:
             self._relay.drop_context(self._live.pop(old).number)
+
+
+def _packed(catalog: Catalog | None) -> bytes:
+    """The database's own types, as the relay reads them."""
+    if catalog is None or not catalog.types:
+        return b""
+    return pack_mask_types([
+        (one.oid, one.kind, one.part, one.typmod, one.delimiter,
+         [label.encode() for label in one.labels] if one.kind == "e" else list(one.fields))
+        for one in catalog.types
+    ])
 
 
 def _older(old: Key, new: Key) -> bool:

@@ -461,7 +461,8 @@ def _check_origins(fields: list[messages.Field], one: StatementJudgement, contex
 def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: Context) -> bytes:
     assert one.copy is not None
     how = one.copy
-    columns = [(context.masks.get((field.table_oid, field.attnum), -1), field.type_oid) for field in fields]
+    columns = [(context.masks.get((field.table_oid, field.attnum), -1), field.type_oid, field.modifier)
+               for field in fields]
     try:
         return pack_copy_plan(
             format=how.format,  # type: ignore[arg-type]  # checked by copy_format

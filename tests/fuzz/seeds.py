@@ -94,7 +94,7 @@ def copy_plan(form: int, *, header: bool = False, null: bytes = b"\\N") -> bytes
     null = b"" if form else null
     return (
         bytes([0xC1, form, header]) + marks + struct.pack("<HHH", len(null), 2, 0)
-        + struct.pack("<iIiI", -1, 23, 0, 25) + null
+        + struct.pack("<iIiiIi", -1, 23, -1, 0, 25, -1) + null
     )
 
 
@@ -113,13 +113,18 @@ VALUES = (
     b"2001-02-03", b"12:00:00+02", b"f81d4fae-7dec-11d0-a765-00a0c91e6bf6", b"{1,2,NULL}", b'{"a": [1, 2]}',
     b"\xc3\xa9", bytes(4), bytes(8), bytes(16), struct.pack("!hhhhh", 1, 0, 0, 2, 25),
     struct.pack("!iiiii", 1, 0, 23, 1, 1),
+    b"192.168.1.7/24", b"08:00:2b:01:02:03", b"2001-02-03 04:05:06.7+02", b"[1,20)",
+    b'{[2001-02-03,2002-03-04),["2003-01-01",)}', b'{a,"b \\" c",NULL}', b'("a ""b",happy,"{1,2}",x,"{""k"": 1}")',
+    b'{"(a,happy,\\"{1}\\",,)"}', b'["\\u00e9\\ud83d\\ude00", {"k": -1.5e3, "ok": true}, null]', b"4539 1488 0343 6467",
+    struct.pack("!IIiIi", 2, 25, 2, 20000, -1),
 )
+KINDS = ((1, b""), (2, b""), (3, b""), (4, b""), (5, b"+00"), (6, b"1000"), (7, b""), (8, b""))
 
 
 def mask() -> list[bytes]:
     return [
-        bytes([kind, 2, index % 24, form, 3 if kind == 5 else 0]) + (b"+00" if kind == 5 else b"") + value
-        for index, value in enumerate(VALUES) for kind in range(6) for form in (0, 1)
+        bytes([kind, 0 if kind > 5 else 2, (index * 5 + kind) % 48, form, len(constant)]) + constant + value
+        for index, value in enumerate(VALUES) for kind, constant in KINDS for form in (0, 1)
     ]
 
 

@@ -28,7 +28,7 @@ def faults(text: str) -> dict[str, str]:
 
 def mask(entry: str) -> model.MaskSpec:
     (only,) = parse(f"masks: [{{columns: [a.b.c], {entry}}}]").masks
-    return source.mask_spec(only)
+    return source.mask_spec(only)[0]
 
 
 def test_the_example_of_the_documents() -> None:
@@ -124,6 +124,18 @@ def test_null_with_and_without_quotes(word: str) -> None:
     ("with: constant, value: 007", model.MASK_CONSTANT, 0, b"007"),
     ("with: constant, value: 1970-01-01", model.MASK_CONSTANT, 0, b"1970-01-01"),
     ("with: {constant: {value: ä}}", model.MASK_CONSTANT, 0, "ä".encode()),
+    ("with: {redact: {}}", model.MASK_REDACT, 0, b""),
+    ("with: {redact: {inside: true}}", model.MASK_REDACT, 1, b""),
+    ("with: token", model.MASK_TOKEN, 1, b""),
+    ("with: {token: {version: 3}}", model.MASK_TOKEN, 3, b""),
+    ("with: {hash: {version: 3}}", model.MASK_HASH, 0, b""),
+    ("with: ff1", model.MASK_FF1, 0, b""),
+    ("with: {ff1: {alphabet: upper}}", model.MASK_FF1, 3, b""),
+    ("with: {bucket: {size: 1000}}", model.MASK_BUCKET, 0, b"1000"),
+    ("with: {bucket: {size: 0.5}}", model.MASK_BUCKET, 0, b"0.5"),
+    ("with: {bucket: {size: 1e3}}", model.MASK_BUCKET, 0, b"1000"),
+    ("with: {bucket: {size: quarter}}", model.MASK_BUCKET, 6, b""),
+    ("with: {bucket: {size: /24}}", model.MASK_BUCKET, 10, b"24"),
 ])
 def test_both_forms_of_masks(entry: str, kind: int, keep: int, constant: bytes) -> None:
     assert mask(entry) == model.MaskSpec(kind=kind, keep=keep, constant=constant)
@@ -134,8 +146,15 @@ def test_both_forms_of_masks(entry: str, kind: int, keep: int, constant: bytes) 
     ("with: {partial: {keep: 2}}, keep: 2", ".keep"),
     ("with: {constant: {value: x}}, value: y", ".value"), ("with: constant", ""), ("with: constant, value: null", ""),
     ("with: constant, value: 1.10", ".value"), ("with: constant, value: true", ".value"), ("with: {}", ".with"),
-    ("with: {partial: {keep: 1}, constant: {value: x}}", ".with"), ("with: {redact: {}}", ".with.redact"),
+    ("with: {partial: {keep: 1}, constant: {value: x}}", ".with"),
+    ("with: {redact: {outside: true}}", ".with.redact.outside"),
     ("with: [redact]", ".with"), ("with: 5", ".with"), ("with: partial, keep: 1000", ".keep"),
+    ("with: bucket", ".with"), ("with: {bucket: {}}", ".with.bucket.size"),
+    ("with: {bucket: {size: 0}}", ".with.bucket.size"), ("with: {bucket: {size: fortnight}}", ".with.bucket.size"),
+    ("with: {bucket: {size: /33}}", ".with.bucket.size"), ("with: {bucket: {size: 1e-30}}", ".with.bucket.size"),
+    ("with: {bucket: {size: 1234567890123456}}", ".with.bucket.size"), ("with: token, keep: 3", ".keep"),
+    ("with: {token: {version: 0}}", ".with.token.version"), ("with: {ff1: {alphabet: greek}}", ".with.ff1.alphabet"),
+    ('with: {ff1: {key: "a\\0b"}}', ".with.ff1.key"),
     ("with: {constant: {}}", ".with.constant.value"), ("with: redact, unless: {groups: []}", ".unless.groups"),
 ])
 def test_bad_masks(entry: str, path: str) -> None:

@@ -119,14 +119,14 @@ def _npm_server(major: int) -> Path:
     return directory / "native" / "bin"
 
 
-def node_client() -> list[str]:
-    """The command of the node-postgres client."""
+def node_client(program: str = "client.js") -> list[str]:
+    """The command of a node-postgres client."""
     modules = node_modules("node", NODE_PACKAGES)
-    return ["node", str(_copied(CLIENTS / "client.js", modules.parent))]
+    return ["node", str(_copied(CLIENTS / program, modules.parent))]
 
 
-def java_client() -> list[str]:
-    """The command of the pgjdbc client; Java compiles the source as it starts."""
+def java_client(program: str = "Client.java") -> list[str]:
+    """The command of a pgjdbc client; Java compiles the source as it starts."""
     def fetch(directory: Path) -> None:
         artifact = f"org.postgresql:postgresql:{PGJDBC}"
         copy = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
@@ -135,7 +135,7 @@ def java_client() -> list[str]:
     if int(run(["java", "--version"], CLIENTS).split()[1].split(".")[0]) < 17:
         raise Unavailable("java is older than 17")
     jar = kept("pgjdbc", PGJDBC, fetch) / f"postgresql-{PGJDBC}.jar"
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", str(jar), str(CLIENTS / "Client.java")]
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", str(jar), str(CLIENTS / program)]
 
 
 def go_client() -> list[str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import ipaddress
 import math
 import re
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 NULL, REDACT, PARTIAL, EMAIL, HASH, CONSTANT = range(6)
-TEXT_TYPES = {25, 1043, 1042, 19, 705}
+TEXT_TYPES = {25, 1043, 1042, 19, 705, 1790}
 INTEGERS = {21: 2, 23: 4, 20: 8}
 EPOCH = dt.date(2000, 1, 1)
 
@@ -52,10 +53,34 @@ REDACTED: dict[int, tuple[bytes, bytes]] = {
     1560: (b"0", bytes([0, 0, 0, 1, 0])),
     1562: (b"0", bytes([0, 0, 0, 1, 0])),
     3614: (b"", bytes(4)),
+    3615: (b"'x'", b"\0\0\0\1\1\0\0x\0"),
+    4072: (b"$", b"\x01$"),
+    27: (b"(0,0)", bytes(6)),
+    28: (b"0", bytes(4)),
+    29: (b"0", bytes(4)),
+    5069: (b"0", bytes(8)),
+    3220: (b"0/0", bytes(8)),
+    **dict.fromkeys((2970, 5038), (b"1:1:", struct.pack("!iqq", 0, 1, 1))),
+    22: (b"0", struct.pack("!iiIiiih", 1, 0, 21, 1, 0, 2, 0)),
+    30: (b"0", struct.pack("!iiIiiii", 1, 0, 26, 1, 0, 4, 0)),
+    **dict.fromkeys((24, 2202, 2205, 2206, 3734, 3769, 4089, 4096, 4191), (b"-", bytes(4))),
+    **dict.fromkeys((2203, 2204), (b"0", bytes(4))),
+    600: (b"(0,0)", bytes(16)),
+    601: (b"[(0,0),(0,0)]", bytes(32)),
+    602: (b"((0,0))", struct.pack("!bidd", 1, 1, 0, 0)),
+    603: (b"(0,0),(0,0)", bytes(32)),
+    604: (b"((0,0))", struct.pack("!idd", 1, 0, 0)),
+    628: (b"{0,1,0}", struct.pack("!ddd", 0, 1, 0)),
+    718: (b"<(0,0),0>", bytes(24)),
     **dict.fromkeys((3904, 3906, 3908, 3910, 3912, 3926), (b"empty", b"\x01")),
     **dict.fromkeys((4451, 4532, 4533, 4534, 4535, 4536), (b"{}", bytes(4))),
 }
+SCALARS = tuple(oid for oid in REDACTED if oid not in {114, 3802, *range(3904, 3928), 4451, *range(4532, 4537)})
 ELEMENTS = {
+    1006: 22, 1008: 24, 1010: 27, 1011: 28, 1012: 29, 1013: 30, 2201: 1790, 2207: 2202, 2208: 2203, 2209: 2204,
+    2210: 2205, 2211: 2206, 2949: 2970, 3221: 3220, 3645: 3615, 3735: 3734, 3770: 3769, 4073: 4072, 4090: 4089,
+    4097: 4096, 4192: 4191, 5039: 5038, 271: 5069, 6150: 4451, 6151: 4532, 6152: 4533, 6153: 4534, 6155: 4535,
+    6157: 4536,
     1000: 16,
     1001: 17,
     1002: 18,
@@ -105,6 +130,9 @@ ELEMENTS = {
 REDACTED |= {array: (b"{}", struct.pack("!iiI", 0, 0, element)) for array, element in ELEMENTS.items()}
 
 
+Digest = Callable[[bytes], bytes]
+
+
 class Unfit(Exception):
     """This kind cannot do this value: redact it."""
 
@@ -119,6 +147,11 @@ def redact(type_oid: int, format: int, value: bytes) -> bytes | None:
         return None
     if format == 0 and type_oid == 1186 and value[:1] in {b"P", b"@"}:
         return b"PT0S" if value[:1] == b"P" else b"@ 0"
+    if type_oid == 1560:
+        if format == 0:
+            return b"0" * len(value)
+        if len(value) >= 4 and len(value) == 4 + (int.from_bytes(value[:4], "big") + 7) // 8:
+            return value[:4] + bytes(len(value) - 4)
     return REDACTED[type_oid][format]
 
 
@@ -247,10 +280,136 @@ def hashed(key: bytes, type_oid: int, format: int, value: bytes) -> bytes:
             raise Unfit
         made = uuid.UUID(bytes=digest(raw)[:16], version=4)
         return str(made).encode() if format == 0 else made.bytes
+    if type_oid in {700, 701}:
+        return hashed_float(digest, type_oid, format, value)
+    if type_oid == 26:
+        number = read_int(value) if format == 0 else int.from_bytes(value, "big")
+        if number is None or (format == 1 and len(value) != 4):
+            raise Unfit
+        shaped = int.from_bytes(digest(str(number).encode())[:8], "big") % (2**31 - 1) + 1
+        return str(shaped).encode() if format == 0 else shaped.to_bytes(4, "big")
+    if type_oid in {1082, 1083, 1114, 1184}:
+        return hashed_time(digest, type_oid, format, value)
+    if type_oid in {650, 869}:
+        return hashed_address(digest, type_oid, format, value)
+    if type_oid in {774, 829}:
+        width = 6 if type_oid == 829 else 8
+        if format == 0 and not re.fullmatch(rb"[0-9a-fA-F]{2}(?:.[0-9a-fA-F]{2})*", value, re.DOTALL):
+            raise Unfit
+        raw = bytes(int(value[i : i + 2], 16) for i in range(0, len(value), 3)) if format == 0 else value
+        if len(raw) != width:
+            raise Unfit
+        made_address = bytearray(digest(raw)[:width])
+        made_address[0] = made_address[0] & 0xFC | 2
+        return made_address.hex(":").encode() if format == 0 else bytes(made_address)
     if type_oid == 17:
         raw = digest(read_bytea(value) if format == 0 else value)
         return b"\\x" + raw.hex().encode() if format == 0 else raw
     raise Unfit
+
+
+def hashed_float(digest: Digest, type_oid: int, format: int, value: bytes) -> bytes:
+    try:
+        if format == 0:
+            if not re.fullmatch(rb"[0-9.eE+-]{1,63}", value):
+                raise Unfit
+            number = float(value)
+            if type_oid == 700:
+                (number,) = struct.unpack("!f", struct.pack("!f", number))
+        else:
+            (number,) = struct.unpack("!f" if type_oid == 700 else "!d", value)
+    except (ValueError, OverflowError, struct.error):
+        raise Unfit from None
+    if not math.isfinite(number):
+        raise Unfit
+    most = 2 ** (24 if type_oid == 700 else 53) - 1
+    shaped = int.from_bytes(digest(struct.pack("!d", number + 0.0))[:8], "big") % most + 1
+    return str(shaped).encode() if format == 0 else struct.pack("!f" if type_oid == 700 else "!d", shaped)
+
+
+CLOCK = rb"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]*))?"
+ZONE = rb"([+-])([0-9]{2})(?::([0-9]{2})(?::([0-9]{2}))?)?"
+
+
+def read_moment(type_oid: int, value: bytes) -> int:
+    """Microseconds since 2000-01-01; of a time since midnight."""
+    day = b"" if type_oid == 1083 else rb"(?P<y>[0-9]{4,7})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})"
+    form = {1082: day, 1083: CLOCK, 1114: day + b" " + CLOCK, 1184: day + b" " + CLOCK + ZONE}[type_oid]
+    found = re.fullmatch(form + (b"" if type_oid == 1083 else rb"(?P<bc> BC)?"), value)
+    if not found:
+        raise Unfit
+    usecs = 0
+    parts = found.groups()
+    if type_oid != 1083:
+        year, month, dom = int(found["y"]), int(found["m"]), int(found["d"])
+        if not (1 <= year <= 294276 and 1 <= month <= 12 and 1 <= dom <= 31):
+            raise Unfit
+        year = 1 - year if found["bc"] else year
+        cycles, year = divmod(year, 400)
+        days = (dt.date(year + 400, month, 1) - EPOCH).days + dom - 1 + (cycles - 1) * 146097
+        usecs = days * 86_400_000_000
+        parts = parts[3:-1]
+    if type_oid != 1082:
+        hours, minutes, seconds = (int(part) for part in parts[:3])
+        if hours > 24 or minutes > 59 or seconds > 60:
+            raise Unfit
+        usecs += ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + int(((parts[3] or b"") + b"000000")[:6])
+    if type_oid == 1184:
+        sign, *zone = parts[4:]
+        shift = sum(int(part or 0) * unit for part, unit in zip(zone, (3600, 60, 1), strict=True))
+        usecs -= shift * (-1_000_000 if sign == b"-" else 1_000_000)
+    return usecs
+
+
+def hashed_time(digest: Digest, type_oid: int, format: int, value: bytes) -> bytes:
+    if format == 0:
+        usecs = read_moment(type_oid, value)
+    elif len(value) != (4 if type_oid == 1082 else 8):
+        raise Unfit
+    else:
+        usecs = int.from_bytes(value, "big", signed=True) * (86_400_000_000 if type_oid == 1082 else 1)
+        if type_oid != 1083 and not -2451545 * 86_400_000_000 <= usecs < 106751983 * 86_400_000_000:
+            raise Unfit
+    drawn = int.from_bytes(digest(usecs.to_bytes(8, "big", signed=True))[:8], "big")
+    if type_oid == 1083:
+        second = drawn % 86400
+        text = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+        return text.encode() if format == 0 else struct.pack("!q", second * 1_000_000)
+    days = drawn % 73049 - 36524
+    if type_oid == 1082:
+        return str(EPOCH + dt.timedelta(days)).encode() if format == 0 else struct.pack("!i", days)
+    seconds = days * 86400 + drawn // 73049 % 86400
+    if format == 1:
+        return struct.pack("!q", seconds * 1_000_000)
+    made = dt.datetime(2000, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=seconds)
+    return f"{made:%Y-%m-%d %H:%M:%S}".encode() + (b"+00" if type_oid == 1184 else b"")
+
+
+def hashed_address(digest: Digest, type_oid: int, format: int, value: bytes) -> bytes:
+    if format == 0:
+        host, slash, bits_text = value.partition(b"/")
+        try:
+            raw = ipaddress.ip_address(host.decode("ascii")).packed
+            if b"%" in host:
+                raise Unfit
+        except ValueError:
+            raise Unfit from None
+        bits = read_int(bits_text) if slash else 8 * len(raw)
+        if len(value) >= 64 or bits is None or not 0 <= bits <= 8 * len(raw):
+            raise Unfit
+    else:
+        if len(value) < 4 or value[0] not in {2, 3} or value[3] != (4 if value[0] == 2 else 16):
+            raise Unfit
+        bits, raw = value[1], value[4:]
+        if len(raw) != value[3] or bits > 8 * len(raw):
+            raise Unfit
+    made = digest(bytes([bits, len(raw)]) + raw.ljust(16, b"\0"))[: len(raw)]
+    if len(raw) == 16:
+        made = b"\xfd" + made[1:]
+    if format == 1:
+        return bytes([2 if len(raw) == 4 else 3, 8 * len(raw), type_oid == 650, len(raw)]) + made
+    shown = str(ipaddress.ip_address(made))
+    return (shown + (f"/{8 * len(raw)}" if type_oid == 650 else "")).encode()
 
 
 def constant_float(type_oid: int, format: int, constant: bytes) -> bytes | None:
@@ -294,6 +453,12 @@ def constant_of(type_oid: int, format: int, constant: bytes, value: bytes) -> by
     if type_oid == 2950:
         raw = read_uuid(constant)
         return raw if raw is None or format == 1 else str(uuid.UUID(bytes=raw)).encode()
+    if type_oid == 1083 and re.fullmatch(CLOCK, constant) and len(constant) == 8:
+        try:
+            usecs = read_moment(1083, constant)
+        except Unfit:
+            return None
+        return constant if format == 0 else struct.pack("!q", usecs)
     if type_oid == 1082 and re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}", constant):
         try:
             day = dt.date.fromisoformat(constant.decode())

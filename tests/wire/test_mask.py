@@ -23,8 +23,10 @@ from tests.wire import reference_mask as reference
 
 KEY = bytes(range(32))
 KINDS = range(6)
-UNKNOWN_TYPES = (600, 601, 602, 603, 604, 628, 718, 22, 30, 2249, 4072, 3615, 16384, 0, 4294967295)
+UNKNOWN_TYPES = (1033, 194, 2278, 16384, 0, 4294967295)
 TYPES = (*reference.REDACTED, *UNKNOWN_TYPES)
+WHOLE = (model.MASK_NULL, model.MASK_REDACT)
+SCALARS = (*reference.SCALARS, *UNKNOWN_TYPES)     # values with parts: test_mask_parts.py
 TEXT, BINARY = 0, 1
 
 
@@ -95,6 +97,7 @@ VALUES: dict[int, list[tuple[bytes, bytes]]] = {
     1007: [(b"{1,2}", b"")],
     1009: [(b'{a,"b c"}', b"")],
     600: [(b"(1,2)", struct.pack("!dd", 1, 2))],
+    4072: [(b"$.a", b"\x01$.a")],
     16384: [(b"happy", b"happy")],
 }
 CONSTANTS = (
@@ -151,7 +154,7 @@ def same(kind: int, keep: int, constant: bytes, key: bytes, type_oid: int, forma
 
 @pytest.mark.parametrize("type_oid", TYPES)
 def test_every_kind_equals_the_reference(type_oid: int) -> None:
-    for kind in KINDS:
+    for kind in KINDS if type_oid in SCALARS else WHOLE:
         for values in VALUES.values():
             for pair in values:
                 for fmt, value in enumerate(pair):
@@ -161,7 +164,7 @@ def test_every_kind_equals_the_reference(type_oid: int) -> None:
 
 @pytest.mark.parametrize("constant", CONSTANTS)
 def test_constants_equal_the_reference(constant: bytes) -> None:
-    for type_oid in TYPES:
+    for type_oid in SCALARS:
         for fmt in (TEXT, BINARY):
             same(model.MASK_CONSTANT, 0, constant, b"", type_oid, fmt, b"2024-02-29")
 
@@ -171,7 +174,7 @@ def test_constants_equal_the_reference(constant: bytes) -> None:
     kind=st.sampled_from(KINDS),
     keep=st.integers(-2, 40),
     constant=st.sampled_from(CONSTANTS),
-    type_oid=st.sampled_from(TYPES),
+    type_oid=st.sampled_from(SCALARS),
     format=st.sampled_from((TEXT, BINARY)),
     value=st.one_of(
         st.none(),
@@ -363,7 +366,7 @@ def test_huge_numerics() -> None:
 
 def test_masks_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="kind"):
-        _wire.mask_value(6, 0, b"", b"", 25, TEXT, b"x")
+        _wire.mask_value(9, 0, b"", b"", 25, TEXT, b"x")
     with pytest.raises(ValueError, match="32 bytes"):
         _wire.mask_value(model.MASK_HASH, 0, b"", b"short", 25, TEXT, b"x")
 

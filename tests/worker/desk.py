@@ -76,7 +76,7 @@ class FakeRelay:
         self.desk: VerdictDesk | None = None
         self.session: Any = None
 
-    def define_context(self, number: int, masks: Any, columns: Any) -> None:
+    def define_context(self, number: int, masks: Any, columns: Any, types: bytes = b"") -> None:
         self.contexts[number] = (masks, columns)
 
     def drop_context(self, number: int) -> None:
