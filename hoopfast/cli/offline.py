@@ -88,7 +88,7 @@ def mask_names(policy: source.Policy, name: str) -> dict[tuple[str, str, str], s
         if source.applies(entry.connections, name):
             for text in entry.columns:
                 schema, table, column = split_name(text)
-                found.setdefault((schema, table, column), MASK_NAMES[source.mask_spec(entry).kind])
+                found.setdefault((schema, table, column), MASK_NAMES[source.mask_spec(entry)[0].kind])
     return found
 
 
