@@ -23,6 +23,7 @@ VALUES = {
     "hash-text": (model.MASK_HASH, TEXT_OID, 0, b"078-05-1120"),
     "hash-int8-binary": (model.MASK_HASH, INT8_OID, 1, (123456789).to_bytes(8, "big")),
     "constant": (model.MASK_CONSTANT, NUMERIC_OID, 0, b"98765.43"),
+    "token-text": (model.MASK_TOKEN, TEXT_OID, 0, b"078-05-1120"),
 }
 STATEMENTS = {
     "pgbench": "SELECT abalance FROM pgbench_accounts WHERE aid = $1",

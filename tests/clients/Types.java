@@ -25,13 +25,12 @@ public class Types {
                 for (int i = 1; i <= columns.getColumnCount(); i++) {
                     String value = null;
                     try {
-                        // The object of a refcursor is the cursor of that name.
-                        if (!columns.getColumnTypeName(i).equals("refcursor")) r.getObject(i);
+                        r.getObject(i);
                         value = r.getString(i);
                         if (columns.getColumnType(i) == java.sql.Types.ARRAY && value != null) r.getArray(i).getArray();
                         read++;
                     } catch (Exception e) {
-                        faults.append(faults.length() == 0 ? "" : ",").append(quoted(columns.getColumnTypeName(i) + ": " + e));
+                        faults.append(faults.length() == 0 ? "" : ",").append(quoted(columns.getColumnTypeName(i)));
                     }
                     values.append(values.length() == 0 ? "" : ",").append(value == null ? "null" : quoted(value));
                 }

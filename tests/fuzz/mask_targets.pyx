@@ -15,7 +15,8 @@ OWN_TYPES = pack_mask_types([
     (20002, "a", 20001, -1, ",", []), (20003, "a", 20000, -1, ";", []), (20004, "d", 1043, 9, "", []),
     (20005, "r", 701, -1, "", []),
 ])
-cdef MaskTypes* FUZZ_TYPES = mask_types_unpack(OWN_TYPES, len(OWN_TYPES))
+cdef bytes PACKED_TYPES = OWN_TYPES
+cdef MaskTypes* FUZZ_TYPES = mask_types_unpack(PACKED_TYPES, len(PACKED_TYPES))
 
 
 cdef uint8_t* exactly(const uint8_t* p, size_t n) noexcept nogil:
@@ -130,6 +131,6 @@ cdef int fuzz_frames(const uint8_t* p, size_t n) except -1 nogil:
         if cstring_end(bytes + at + 5, bytes + at + total) >= bytes + at + total:
             faulty("a string ends outside of its frame")
         at += total
-    plan_release(plan_parse(MASKED, bytes, size))
+    plan_release(plan_parse(MASKED, bytes, size, p[0] & 2))
     free(bytes)
     return 0

@@ -49,7 +49,7 @@ def statements() -> list[str]:
                        for row in rows)
     names = ", ".join(f"c{i}" for i in range(len(TYPES)))
     typed = [f"CREATE TABLE {how} (id serial PRIMARY KEY, {columns}); INSERT INTO {how} ({names}) VALUES {values}"
-             for how in HOWS]
+             for how in (*HOWS, "plain")]
     return [OWN + "SET search_path = public, masked, pg_catalog;" + ";".join(typed)]
 
 
@@ -117,9 +117,9 @@ def test_asyncpg(gateway: Gateway) -> None:
 
 def arguments(gateway: Gateway, program: str) -> list[str]:
     if program == "pgjdbc":
-        return ["127.0.0.1", str(gateway.port), "alice", gateway.token(), "typed", *HOWS]
+        return ["127.0.0.1", str(gateway.port), "alice", gateway.token(), "typed", "plain", *HOWS]
     return [json.dumps({"host": "127.0.0.1", "port": gateway.port, "user": "alice", "password": gateway.token(),
-                        "database": "typed", "tables": list(HOWS)})]
+                        "database": "typed", "tables": ["plain", *HOWS]})]
 
 
 PROGRAMS: dict[str, Callable[[], list[str]]] = {
@@ -137,10 +137,16 @@ def test_other_drivers(gateway: Gateway, program: str) -> None:
                           env=clean_environment(), stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == 2 * len(HOWS)
+    assert len(answers) == 2 * (len(HOWS) + 1)
+    # pgjdbc fails on some types itself: it opens the cursor of a refcursor, and takes bit(3)[] for booleans.
+    faults = {answer["binary"]: set(answer["faults"]) for answer in answers if answer["table"] == "plain"}
+    assert all(len(fault) <= 4 for fault in faults.values()), faults
     for answer in answers:
-        assert answer["faults"] == [], (answer["table"], answer["binary"])
-        assert answer["read"] == 2 * (len(TYPES) + 1)
+        if answer["table"] == "plain":
+            assert secrets_in(json.dumps(answer["values"]))
+            continue
+        assert set(answer["faults"]) <= faults[answer["binary"]], (answer["table"], answer["binary"])
+        assert answer["read"] + len(answer["faults"]) == 2 * (len(TYPES) + 1)
         assert not secrets_in(json.dumps(answer["values"]))
 
 
