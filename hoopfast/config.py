@@ -93,6 +93,8 @@ class Connection(Section, frozen=True, kw_only=True):
     upstream: Upstream
     max_sessions: Annotated[int, msgspec.Meta(ge=0)] = 0    # 0: no limit of its own
     results: str = ""                               # none | <size> | all; empty: as audit.results
+    # What the server gets: "ana@example.com psql", "psql ana@example.com" or "psql".
+    application_name: Literal["person-first", "client-first", "client"] = "person-first"
 
 
 class Audit(Section, frozen=True, kw_only=True):

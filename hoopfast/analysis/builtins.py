@@ -25,7 +25,7 @@ abbrev abs acldefault aclexplode acos acosd acosh age any_value area array_agg a
 array_fill array_length array_lower array_ndims array_position array_positions array_prepend array_remove
 array_replace array_reverse array_sample array_shuffle array_sort array_to_json array_to_string array_to_tsvector
 array_upper ascii asin asind asinh atan atan2 atan2d atand atanh avg bit bit_and bit_count bit_length bit_or bit_xor
-bool bool_and bool_or box bpchar broadcast cardinality casefold cbrt ceil ceiling center char char_length
+bool bool_and bool_or box bpchar broadcast btrim cardinality casefold cbrt ceil ceiling center char char_length
 character_length chr cidr circle clock_timestamp col_description concat concat_ws convert convert_from convert_to corr
 cos cosd cosh cot cotd count covar_pop covar_samp crc32 crc32c cume_dist current_database current_query current_schema
 current_schemas current_setting current_user currval date date_add date_bin date_mi date_part date_pli date_subtract

@@ -21,17 +21,30 @@ _QUIET: Final = ("notice", "warning", "error", "fatal", "panic")
 _REVEALING: Final = ("debug_print_parse", "debug_print_raw_parse", "debug_print_rewritten", "debug_print_plan")
 
 
-def application_name(person: str, client: str) -> str:
-    """What the server's pg_stat_activity and log show: the person, then the client's own name, at most 63 bytes."""
-    name = f"{person} {client}".strip()
-    clean = "".join(c if c.isprintable() else "?" for c in name)
-    return clean.encode("utf-8", "replace")[: limits.IDENTIFIER_MAX_BYTES].decode("utf-8", "ignore").rstrip()
+def application_name(person: str, client: str, order: str = "person-first") -> str:
+    """What the server's pg_stat_activity and log show, at most 63 bytes: `person` and the client's own name.
+
+    `order` is the connection's `application_name`. Where both do not fit, the client's name is cut, not the person.
+    """
+    if order == "client":
+        return _cut(client, limits.IDENTIFIER_MAX_BYTES)
+    if order == "person-first" or not client:
+        return _cut(f"{person} {client}", limits.IDENTIFIER_MAX_BYTES)
+    who = _cut(person, limits.IDENTIFIER_MAX_BYTES)
+    return f"{_cut(client, limits.IDENTIFIER_MAX_BYTES - len(who.encode()) - 1)} {who}".strip()
 
 
-def upstream_settings(client: dict[str, str], person: str, *, masked: bool) -> dict[str, str]:
+def _cut(name: str, size: int) -> str:
+    clean = "".join(c if c.isprintable() else "?" for c in name.strip())
+    return clean.encode("utf-8", "replace")[: max(size, 0)].decode("utf-8", "ignore").rstrip()
+
+
+def upstream_settings(
+    client: dict[str, str], person: str, *, masked: bool, order: str = "person-first"
+) -> dict[str, str]:
     """Settings for the upstream StartupMessage. ClientFault 22023 for one that this session may not have."""
     settings = dict(client)
-    settings["application_name"] = application_name(person, settings.get("application_name", ""))
+    settings["application_name"] = application_name(person, settings.get("application_name", ""), order)
     encoding = _folded(settings.get("client_encoding", ""))
     if encoding in _AMBIGUOUS:
         raise _refused("client_encoding", settings["client_encoding"], "Use client_encoding UTF8.")

@@ -204,7 +204,8 @@ class Login:
     ) -> None:
         name = request.database
         masked = bool(self._plan.snapshot.masks_for(identity, name))
-        settings = upstream_settings(request.parameters, identity.user, masked=masked)
+        settings = upstream_settings(
+            request.parameters, identity.user, masked=masked, order=connection.application_name)
         if masked:
             await self._desk.catalog(name)          # nothing is opened upstream for a login that cannot be masked
         target = connection.upstream

@@ -87,6 +87,7 @@ class Work(msgspec.Struct):
     facts: tuple[model.StatementFacts, ...] = ()
     approved: Outcome | None = None
     ruling: model.Ruling | None = None          # under which it was approved
+    unknown: str = ""                           # a name that the last catalog looked at does not have
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -193,6 +194,8 @@ class VerdictDesk:
                 continue
             if answer is not None and work.session.context is context:
                 return answer
+        if work.unknown:
+            raise _not_known(work.unknown)      # what changed all the time did not bring the name
         raise Denied(refusal("policy and catalog of this connection keep changing", "Try again."),
                      "contexts keep changing", cache=False)
 
@@ -214,6 +217,7 @@ class VerdictDesk:
         if judgement.outcome == gate.UNKNOWN:
             await self._unknown(work, context, judgement)
             return None
+        work.unknown = ""
         answer = await self._described(work, context, judgement, ruling)
         if ruling.action == "approve":
             if work.kind == "P":
@@ -337,16 +341,14 @@ class VerdictDesk:
             names += one.unknown
             if one.probe and work.kind != "B":
                 await self._probe(work, one)
+        work.unknown = names[0]
         if work.session.context is context:
             self._approvals.send(model.CatalogWanted(connection=work.session.connection, changed=True))
             for _ in range(int(CATALOG_WAIT_S / CATALOG_STEP_S)):
                 if work.session.context is not context:
                     return
                 await asyncio.sleep(CATALOG_STEP_S)
-            raise Denied(refusal(
-                f'hoopfast does not know relation "{names[0]}" yet, so it cannot tell whether it shows hidden columns',
-                "If it was created in a transaction that is still open, commit first; otherwise try again in a moment.",
-            ), "unknown relation", "masking", cache=False)
+            raise _not_known(names[0])
 
     # ------------------------------------------------------------ approval
 
@@ -427,6 +429,13 @@ NAMES_KINDS = {"prepare", "deallocate", "discard", "declare", "close", "do", "ca
 
 # Where constraints and triggers of earlier statements run that were put off until then.
 SETTLING_TAGS = {"TransactionStmt", "ConstraintsSetStmt"}
+
+
+def _not_known(name: str) -> Denied:
+    return Denied(refusal(
+        f'hoopfast does not know relation "{name}" yet, so it cannot tell whether it shows hidden columns',
+        "If it was created in a transaction that is still open, commit first; otherwise try again in a moment.",
+    ), "unknown relation", "masking", cache=False)
 
 
 def _standing_flags(work: Work) -> int:

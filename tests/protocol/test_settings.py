@@ -20,6 +20,22 @@ def test_application_name(person: str, client: str, name: str) -> None:
     assert len(name.encode()) <= 63
 
 
+@pytest.mark.parametrize(("order", "person", "client", "name"), [
+    ("client-first", "ana@example.com", "psql", "psql ana@example.com"),
+    ("client-first", "ana@example.com", "", "ana@example.com"),
+    ("client-first", "ana@example.com", "x" * 63, "x" * 47 + " ana@example.com"),
+    ("client-first", "p" * 80, "psql", "p" * 63),
+    ("client", "ana@example.com", " psql\t", "psql"),
+    ("client", "ana@example.com", "", ""),
+    ("client", "ana@example.com", "é" * 40, "é" * 31),
+])
+def test_application_name_in_another_order(order: str, person: str, client: str, name: str) -> None:
+    assert application_name(person, client, order) == name
+    settings = upstream_settings({"application_name": client}, person, masked=False, order=order)
+    assert settings["application_name"] == name
+    assert len(name.encode()) <= 63
+
+
 def test_without_masks_settings_pass() -> None:
     client = {"client_encoding": "LATIN1", "search_path": ""}
     got = upstream_settings(client, "ana", masked=False)

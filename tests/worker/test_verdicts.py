@@ -200,6 +200,24 @@ def test_unknown_relation_that_stays_unknown(monkeypatch: pytest.MonkeyPatch) ->
     assert answer["action"] == ACTION_DENY and not answer["cache"] and '"fresh"' in answer["error"]["M"]
 
 
+def test_unknown_relation_while_others_change_the_catalog_all_the_time() -> None:
+    """The error is about the name, which a person can do something about, and not about the others."""
+    async def run() -> dict[str, Any]:
+        bench = Bench()
+        bench.relay.describe["SELECT * FROM fresh"] = described(("a", NEW, 1))
+        task = asyncio.create_task(bench.ask("SELECT * FROM fresh"))
+        epoch = 1
+        while not task.done():
+            if len(bench.sent) >= epoch:
+                epoch += 1
+                bench.session.context = bench.contexts.obtain(ANN, "shop", bench.policy, catalog(epoch), HERE)  # type: ignore[arg-type]
+            await asyncio.sleep(0.001)
+        return await task
+
+    answer = asyncio.run(run())
+    assert answer["action"] == ACTION_DENY and not answer["cache"] and '"fresh"' in answer["error"]["M"]
+
+
 def test_tables_of_the_open_transaction_are_known_but_not_to_others() -> None:
     bench = build(Policy(rules={}))
     assert decide(bench, "CREATE TEMP TABLE mine (i int)")["action"] == ACTION_ALLOW

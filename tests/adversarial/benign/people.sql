@@ -37,6 +37,9 @@ SELECT city, count(*) FROM people GROUP BY city ORDER BY 2 DESC, 1;
 -- clean expressions
 SELECT upper(name), coalesce(city, '?'), length(note), joined + 1 FROM people ORDER BY id;
 
+-- trim
+SELECT trim(name), trim(BOTH 'B' FROM city), btrim(note, '-') FROM people ORDER BY id;
+
 -- clean expressions beside hidden ones
 SELECT id, upper(name), ssn, city || '/' || dept, salary FROM people ORDER BY id;
 
