@@ -43,6 +43,7 @@ class Listen(Section, frozen=True, kw_only=True):
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] | Literal["auto"] = "auto"     # auto: one per core
     max_sessions: Count = 10_000
     login_timeout: Seconds = limits.LOGIN_TIMEOUT_S # seconds, from accept to ReadyForQuery
+    public_address: str = ""                        # host:port as clients reach it; told to people who sign in
 
 
 class Admin(Section, frozen=True, kw_only=True):
@@ -121,6 +122,12 @@ class Sessions(Section, frozen=True, kw_only=True):
     drain: Seconds = 30.0                           # how long SIGTERM waits for transactions
 
 
+class SelfService(Section, frozen=True, kw_only=True):
+    enabled: bool = True                            # people make their own secrets: console, or `hoopfast login`
+    max_ttl: Seconds = 12 * 3600.0                  # seconds, counted from their sign-in with the identity provider
+    max_secrets: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20      # that are good at the same time, per person
+
+
 class Config(Section, frozen=True, kw_only=True):
     listen: Listen = Listen()
     admin: Admin = Admin()
@@ -131,6 +138,7 @@ class Config(Section, frozen=True, kw_only=True):
     audit: Audit = Audit()
     approvals: Approvals = Approvals()
     sessions: Sessions = Sessions()
+    self_service: SelfService = SelfService()
     policy: Text = "policy.yaml"                    # relative to the configuration file
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     relay: Literal["auto", "epoll", "io_uring"] = "auto"    # auto: io_uring where the kernel allows it
@@ -275,6 +283,12 @@ def _check_tls(base: Path, tls: ServerTls, path: str, report: document.Report) -
 
 def _check_listen(listen: Listen, path: str, report: document.Report) -> None:
     _check_address(listen.address, listen.tls, path, report, "credentials and data")
+    if listen.public_address:
+        try:
+            if not units.parse_address(listen.public_address).host:
+                report.add(f"{path}.public_address", "must name a host that people can reach")
+        except ValueError as wrong:
+            report.add(f"{path}.public_address", str(wrong))
 
 
 def _check_admin(admin: Admin, path: str, report: document.Report) -> None:

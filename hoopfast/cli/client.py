@@ -160,7 +160,7 @@ def connect(*, config: str = "", server: str = "", token: str = "", ca: str = ""
     if server:
         if not token:
             raise click.UsageError("--server needs --token (or HOOPFAST_TOKEN)")
-        if not server.startswith("https://") and not _is_loopback(server):
+        if not server.startswith("https://") and not is_loopback_server(server):
             raise click.UsageError(f"{server}: a token may only travel over https (or to this machine itself)")
         return AdminClient(server=server, token=token, ca=ca)
     if config or Path(DEFAULT_CONFIG).exists():
@@ -196,7 +196,8 @@ def _trust(ca: str) -> Any:
         raise click.ClickException(f"cannot use {ca} as CA: {failure}") from failure
 
 
-def _is_loopback(server: str) -> bool:
+def is_loopback_server(server: str) -> bool:
+    """Whether this URL's host can only be this machine."""
     # Not by its first characters: 127.example.com is somebody's machine.
     return units.is_loopback(httpx.URL(server).host)
 

@@ -6,8 +6,12 @@ import importlib
 
 import click
 
-# verb -> (module with a click command named `command`, one line for the overview)
+# verb -> (module with a click command named `command`, or module:name; one line for the overview)
 VERBS = {
+    "login": ("hoopfast.cli.login:login", "sign in at a gateway, so that psql and other clients just work"),
+    "logout": ("hoopfast.cli.login:logout", "sign out again"),
+    "token": ("hoopfast.cli.login:token", "print your secret, for tools that ask a command for a password"),
+    "exec": ("hoopfast.cli.login:exec_", "run a command with your sign-in in its environment"),
     "serve": ("hoopfast.cli.serve", "run the gateway"),
     "check": ("hoopfast.cli.check", "validate configuration and policy without starting"),
     "policy": ("hoopfast.cli.policy", "test a policy, compare two versions on what was recorded"),
@@ -30,7 +34,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(VERBS[cmd_name][0]).command
+        module, _, name = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name or "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

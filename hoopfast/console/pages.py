@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 from starlette.requests import Request
@@ -22,6 +22,8 @@ from hoopfast import secrets
 from hoopfast.config import Config
 from hoopfast.console.cookies import Cookies, safe_next
 from hoopfast.console.desk import Desk
+from hoopfast.console.forms import base_url, form_of
+from hoopfast.console.me import OwnPages
 from hoopfast.console.oidc import FLOW_S, SignIn, Verify
 from hoopfast.console.render import HEADERS, render
 from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, Principal, Refused, principal_of
@@ -30,7 +32,6 @@ from hoopfast.model import Identity
 
 log = logging.getLogger("hoopfast.console")
 
-FORM_MAX_BYTES = 64 * 1024
 SEARCH_LIMIT = 100
 REFRESH_S = 5                       # of pages that show what waits
 SEARCH_FIELDS = (
@@ -40,6 +41,8 @@ SESSION_STATES = {"open": True, "ended": False}
 APPROVAL_STATES = ("waiting", "approved", "rejected", "withdrawn", "expired", "used", "all")
 
 Page = Callable[[Request, Principal], Awaitable[Response]]
+
+_NOBODY = {"is_admin": False, "is_auditor": False, "is_approver": False, "has_role": False}
 
 
 class Console:
@@ -70,6 +73,7 @@ class Console:
             Route("/audit", self._page(self.audit)),
             Route("/policy", self._page(self.policy)),
             Route("/policy/reload", self._page(self.reload), methods=["POST"]),
+            *OwnPages(desk.own, config, self._page, self._show).routes,
             Route("/signin", self.signin_form, methods=["GET"]),
             Route("/signin", self.signin, methods=["POST"]),
             Route("/signin/callback", self.callback),
@@ -91,6 +95,8 @@ class Console:
     # ------------------------------------------------------------ pages
 
     async def overview(self, request: Request, who: Principal) -> Response:
+        if not who.roles:
+            return RedirectResponse("/me", 303, HEADERS)
         waiting = await self._desk.approvals(who, "waiting")
         return self._show(
             request, who, "overview", refresh=REFRESH_S, status=self._desk.status(who), waiting=waiting["approvals"]
@@ -110,7 +116,7 @@ class Console:
 
     async def kill(self, request: Request, who: Principal) -> Response:
         name = request.path_params["name"]
-        self._desk.kill(who, name, (await _form(request)).get("reason", ""))
+        self._desk.kill(who, name, (await form_of(request)).get("reason", ""))
         return RedirectResponse(f"/sessions/{quote(name)}", 303)
 
     async def approvals(self, request: Request, who: Principal) -> Response:
@@ -125,7 +131,7 @@ class Console:
         return self._show(request, who, "approval", **found)
 
     async def decide(self, request: Request, who: Principal) -> Response:
-        form = await _form(request)
+        form = await form_of(request)
         verdict = form.get("decision", "")
         if verdict not in ("approve", "reject"):
             raise Refused(400, "the form says neither approve nor reject")
@@ -167,7 +173,7 @@ class Console:
         target = "/"
         try:
             self.cookies.check_origin(request)
-            form = await _form(request)
+            form = await form_of(request)
             target = safe_next(form.get("next", "/"))
             identity = await self._verify(form.get("credential", "").strip(), _peer(request))
         except ClientFault as fault:
@@ -178,7 +184,8 @@ class Console:
 
     def _admit(self, request: Request, identity: Identity, response: Response, target: str) -> Response:
         """Sign the person in with this response, if they have any business here."""
-        if not principal_of(identity, self._config().admin).roles:
+        config = self._config()
+        if not config.self_service.enabled and not principal_of(identity, config.admin).roles:
             log.info("%s was not let into the console: no role", identity.user)
             return self._signin_page(target, f"{identity.user} has no role here", "Roles come from groups.", 403)
         self.cookies.sign_in(request, response, identity)
@@ -192,7 +199,8 @@ class Console:
         if issuer is None:
             return self._signin_page(target, "there is no such identity provider here", "", 404)
         try:
-            url, cookie = await self._sign_in.begin(issuer, f"{self._base(request)}/signin/callback", target)
+            back = f"{base_url(request, self._config())}/signin/callback"
+            url, cookie = await self._sign_in.begin(issuer, back, target)
         except Refused as refused:
             return self._signin_page(target, refused.message, refused.hint, refused.status)
         response = RedirectResponse(url, 303, HEADERS)
@@ -255,13 +263,13 @@ class Console:
         return RedirectResponse(f"/signin?next={quote(target, safe='')}", 303, HEADERS)
 
     def _show(self, request: Request, who: Principal, template: str, **values: Any) -> Response:
-        waiting = self._desk.status(who)["approvals"]["waiting"]
+        waiting = self._desk.status(who)["approvals"]["waiting"] if who.roles else 0
         return render(
             template, who=who, path=request.url.path, now=self._clock(), waiting_count=waiting, **_roles(who), **values
         )
 
     def _failed(self, request: Request, who: Principal | None, status: int, message: str, hint: str) -> Response:
-        roles = _roles(who) if who else {"is_admin": False, "is_auditor": False, "is_approver": False}
+        roles = _roles(who) if who else _NOBODY
         path = request.url.path
         # A form posts to a path below the page that it stands on.
         back = path.rpartition("/")[0] if request.method == "POST" else ""
@@ -271,9 +279,6 @@ class Console:
         issuers = [issuer.name for issuer in self._config().identity if issuer.client_id]
         return render("signin", status, next=target, message=message, hint=hint, issuers=issuers)
 
-    def _base(self, request: Request) -> str:
-        public = self._config().admin.public_url.rstrip("/")
-        return public or f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 def _roles(who: Principal) -> dict[str, bool]:
@@ -281,6 +286,7 @@ def _roles(who: Principal) -> dict[str, bool]:
         "is_admin": ADMIN in who.roles,
         "is_auditor": not who.roles.isdisjoint((ADMIN, AUDITOR)),
         "is_approver": not who.roles.isdisjoint((ADMIN, APPROVER)),
+        "has_role": bool(who.roles),
     }
 
 
@@ -295,17 +301,6 @@ def _given(request: Request, names: tuple[str, ...]) -> dict[str, str]:
 
 def _peer(request: Request) -> str:
     return f"{request.client.host}:{request.client.port}" if request.client else "unix"
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The last value of each field of a URL-encoded form."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > FORM_MAX_BYTES:
-            raise Refused(413, "the form is too large")
-    fields = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
-    return {name: values[-1] for name, values in fields.items()}
 
 
 def _static(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -161,6 +161,15 @@ def listed(value: Any) -> str:
     return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else shown(value)
 
 
+def conninfo(value: Any) -> str:
+    """A value inside of a libpq connection string in double quotes of a shell."""
+    text = str(value)
+    if text and all(c.isalnum() or c in "._-@+" for c in text):
+        return text
+    quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "".join("\\" + c if c in '"$`\\' else c for c in quoted)
+
+
 def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("hoopfast.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -168,7 +177,7 @@ def _make_environment() -> Environment:
     )
     for function in (
         visible, has_odd, oneline, masked_columns, moment, daytime, span, ago, until, lasted, duration, size,
-        shown, listed,
+        shown, listed, conninfo,
     ):
         environment.filters[function.__name__] = function
     return environment

@@ -27,6 +27,7 @@ from hoopfast.errors import ClientFault
 from hoopfast.model import Identity
 from hoopfast.supervisor import metrics
 from hoopfast.supervisor.operations import Operations
+from hoopfast.supervisor.own import host_name
 
 log = logging.getLogger("hoopfast.supervisor.api")
 
@@ -130,6 +131,11 @@ class Api:
             ("POST", "/secrets", self.create_secret),
             ("DELETE", "/secrets/{name}", self.revoke_secret),
             ("POST", "/secrets/{name}/revoke", self.revoke_secret),
+            ("GET", "/me", self.me),
+            ("POST", "/me/secrets", self.make_own_secret),
+            ("POST", "/me/secrets/{name}/revoke", self.revoke_own_secret),
+            ("POST", "/login/begin", self.begin_login),
+            ("POST", "/login/redeem", self.redeem_login),
             ("GET", "/policy", self.policy),
             ("GET", "/policy/history", self.policy_history),
             ("POST", "/policy/reload", self.reload),
@@ -235,18 +241,48 @@ class Api:
     async def create_secret(self, request: Request) -> Response:
         who = await self.who(request)
         body = await _body(request)
-        groups, ttl = body.get("groups", []), body.get("ttl_s", 0)
+        groups = body.get("groups", [])
         if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
             raise Refused(400, "`groups` is a list of names")
-        if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-            raise Refused(400, "`ttl_s` is a number of seconds")
         made = await self._operations.create_secret(
-            who, user=_string(body, "user"), groups=tuple(groups), ttl_s=float(ttl), label=_string(body, "label")
+            who, user=_string(body, "user"), groups=tuple(groups), ttl_s=_seconds(body, "ttl_s"),
+            label=_string(body, "label"),
         )
         return Json(made, 201, {"Cache-Control": "no-store"})
 
     async def revoke_secret(self, request: Request) -> Response:
         return Json(await self._operations.revoke_secret(await self.who(request), request.path_params["name"]))
+
+    # ------------------------------------------------------------ oneself, and `hoopfast login`
+
+    async def me(self, request: Request) -> Response:
+        who, own = await self.who(request), self._operations.own
+        return Json({
+            "user": who.identity.user, "groups": list(who.identity.groups), "roles": sorted(who.roles),
+            "connections": own.connections(who), "secrets": await own.secrets(who), **own.place(_host(request)),
+        })
+
+    async def make_own_secret(self, request: Request) -> Response:
+        who, body = await self.who(request), await _body(request)
+        made = await self._operations.own.make_secret(who, label=_string(body, "label"), ttl_s=_seconds(body, "ttl_s"))
+        return Json({**made, **self._operations.own.place(_host(request))}, 201)
+
+    async def revoke_own_secret(self, request: Request) -> Response:
+        return Json(await self._operations.own.revoke_secret(await self.who(request), request.path_params["name"]))
+
+    async def begin_login(self, request: Request) -> Response:
+        """Asks nobody: what it gives is worth nothing until a person has let the terminal in."""
+        body = await _body(request)
+        begun = self._operations.own.begin_terminal(
+            _string(body, "challenge"), peer_of(request), _string(body, "name"), _seconds(body, "ttl_s"))
+        return Json(begun, 201)
+
+    async def redeem_login(self, request: Request) -> Response:
+        """Asks nobody either: the code and the verifier prove who was let in."""
+        body = await _body(request)
+        made = await self._operations.own.redeem_terminal(
+            _string(body, "code"), _string(body, "verifier"), _host(request))
+        return Json(made, 201) if made is not None else Json({"waiting": True}, 202)
 
     async def policy(self, request: Request) -> Response:
         return Json(await self._operations.policy(await self.who(request)))
@@ -285,6 +321,18 @@ def _string(body: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Refused(400, f"`{name}` is a text")
     return value
+
+
+def _seconds(body: dict[str, Any], name: str) -> float:
+    value = body.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(400, f"`{name}` is a number of seconds")
+    return float(value)
+
+
+def _host(request: Request) -> str:
+    """The name by which whoever asks has reached us."""
+    return host_name(f"http://{request.headers.get('host', '')}")
 
 
 async def _text(request: Request, name: str) -> str:

@@ -24,6 +24,7 @@ from hoopfast.control.principal import ADMIN, APPROVER, AUDITOR, LOCAL_ADMIN, Pr
 from hoopfast.errors import ConfigError, GatewayError
 from hoopfast.identity import credentials
 from hoopfast.store.rows import ApprovalRow, PolicyRow, SecretRow
+from hoopfast.supervisor.own import Own
 from hoopfast.supervisor.processes import Pool
 from hoopfast.supervisor.reload import Reloader
 from hoopfast.supervisor.sessions import Sessions
@@ -92,6 +93,7 @@ class Operations:
         self._clock = clock
         self.on_revoked: list[Callable[[str], None]] = []       # called with the id of a revoked secret
         self._revoked: dict[str, None] = {}                     # since the start, the latest last
+        self.own = Own(store, lambda: self._reloader.current, self.note, self._end_secret, clock)
 
     @property
     def config(self) -> Config:
@@ -275,9 +277,16 @@ class Operations:
     async def revoke_secret(self, who: Principal, name: str) -> dict[str, Any]:
         """Ends the secret's sessions at once, in every worker. Revoking again ends what might still be open."""
         who.need(ADMIN)
-        fresh = await asyncio.to_thread(self._store.revoke_secret, name, who.identity.user, self._clock())
-        if not fresh and not any(row.id == name for row in await asyncio.to_thread(self._store.list_secrets)):
+        known = any(row.id == name for row in await asyncio.to_thread(self._store.list_secrets))
+        if not known:
             raise Refused(404, f"there is no secret {name}", hint="`hoopfast secret list` shows them.")
+        fresh, ended = await self._end_secret(name, who.identity.user)
+        self.note(who, "secret_revoke", secret=name, sessions=ended)
+        return {"revoked": name, "sessions": ended, "before": not fresh}
+
+    async def _end_secret(self, name: str, by: str) -> tuple[bool, int]:
+        """(whether it was still good, sessions that end now)"""
+        fresh = await asyncio.to_thread(self._store.revoke_secret, name, by, self._clock())
         ended = self._sessions.revoke(name)
         self._revoked[name] = None
         while len(self._revoked) > REVOKED_MAX:
@@ -285,8 +294,7 @@ class Operations:
         self._pool.broadcast(model.KillSessions(credential=name, reason="this credential was revoked"))
         for tell in self.on_revoked:
             tell(name)
-        self.note(who, "secret_revoke", secret=name, sessions=ended)
-        return {"revoked": name, "sessions": ended, "before": not fresh}
+        return fresh, ended
 
     # ------------------------------------------------------------ policy
 

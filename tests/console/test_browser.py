@@ -170,14 +170,6 @@ def test_rejecting(gateway: Gateway, browser: Browser, hold: Hold) -> None:
     browser.see("rejected")
 
 
-def test_who_has_no_role_is_told(gateway: Gateway, browser: Browser) -> None:
-    sign_in(browser, gateway, "ana")
-    browser.see("ana@example.com has no role here")
-    sign_in_with_provider(browser, "Ana Souza", "/signin")
-    browser.see("no role")
-    assert browser.driver.get_cookie("hoopfast") is None
-
-
 def test_a_session_that_has_ended_leads_to_signing_in(gateway: Gateway, browser: Browser) -> None:
     sign_in(browser, gateway, "max")
     browser.open("/approvals")
@@ -223,6 +215,26 @@ def test_every_page_fits_and_nothing_runs(gateway: Gateway, browser: Browser, ho
         assert {script.get_attribute("src") for script in browser.all("script")} <= {f"{browser.base}/console.js"}, path
     complaints = [said for said in browser.complaints() if "/approvals/nothing" not in said]
     assert complaints == []
+
+
+def test_somebody_without_a_role_makes_a_secret_and_connects(gateway: Gateway, browser: Browser) -> None:
+    sign_in_with_provider(browser, "Ana", "/")
+    browser.see("Databases you may use")
+    browser.fill("input[name=label]", f"psql {SCRIPT}")
+    browser.press("Make a secret")
+    browser.see("shown this once")
+    secret = browser.one("#secret").text
+    assert browser.width_of_page() <= 1280
+    with gateway.connect("shop", "ana", password=secret) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+    browser.open("/me")
+    browser.see(SCRIPT)
+    assert secret not in browser.text
+    browser.press("Revoke")
+    browser.see("None that is still good")
+    browser.resize(390)
+    assert browser.width_of_page() <= 390
+    assert browser.complaints() == []
 
 
 def newest(gateway: Gateway) -> str | None:

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from starlette.applications import Starlette
 
-from hoopfast.config import Admin, Config, Issuer
+from hoopfast.config import Admin, Config, Issuer, SelfService
 from hoopfast.console.cookies import safe_next
 from hoopfast.console.pages import Console
 from hoopfast.control.principal import Principal, Refused
@@ -59,10 +59,51 @@ SESSION = {
 }
 
 
+class Own:
+    """What people may do for themselves, with the worst names too."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str, float]] = []
+        self.decided: list[tuple[str, bool]] = []
+        self.granted: list[tuple[str, str, float]] = []
+
+    def connections(self, who: Principal) -> list[str]:
+        return [EVIL]
+
+    def place(self, reached_as: str) -> dict[str, Any]:
+        return {"host": reached_as, "port": 6432, "tls": True}
+
+    def why_none(self, who: Principal) -> str:
+        return ""
+
+    async def secrets(self, who: Principal) -> list[dict[str, Any]]:
+        return [{
+            "id": "sec_1", "label": EVIL, "created_by": EVIL, "expires_at": 2.0, "last_used_at": 1.0, "state": "active",
+        }]
+
+    async def make_secret(self, who: Principal, *, label: str, ttl_s: float) -> dict[str, Any]:
+        self.made.append((who.identity.user, label, ttl_s))
+        return {"id": "sec_2", "secret": "hf_SHOWN", "user": EVIL, "expires_at": 2.0, "connections": [EVIL]}
+
+    async def revoke_secret(self, who: Principal, name: str) -> dict[str, Any]:
+        raise Refused(404, f"you have no secret {name}")
+
+    def grant_terminal(self, who: Principal, challenge: str, name: str, ttl_s: float) -> str:
+        self.granted.append((challenge, name, ttl_s))
+        return "c0de"
+
+    def look_at_terminal(self, who: Principal, letters: str) -> dict[str, Any]:
+        return {"letters": "BCDFGHJK", "name": EVIL, "peer": EVIL}
+
+    def decide_terminal(self, who: Principal, letters: str, *, allow: bool) -> None:
+        self.decided.append((letters, allow))
+
+
 class Desk:
     """Answers everything with the worst names there are."""
 
     def __init__(self) -> None:
+        self.own = Own()
         self.votes: list[tuple[str, str, bool, str]] = []
         self.killed: list[str] = []
         self.searches: list[dict[str, Any]] = []
@@ -160,7 +201,7 @@ def run(
 
 
 PAGES = ["/", "/sessions?user=%3Cscript%3E", "/sessions/07", "/approvals", "/approvals/apr_abcdefgh",
-         "/audit?text=%3Cscript%3E%22", "/policy"]
+         "/audit?text=%3Cscript%3E%22", "/policy", "/me"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -364,8 +405,15 @@ def test_who_cannot_decide_sees_why_and_no_buttons() -> None:
 
 def test_roles_decide_what_is_shown() -> None:
     async def scenario(bench: Bench) -> None:
+        bench.config = Config(admin=bench.config.admin, self_service=SelfService(enabled=False))
         assert (await bench.sign_in("t-none")).status_code == 403
         assert "hoopfast" not in bench.http.cookies
+        bench.config = Config(admin=bench.config.admin)
+        await bench.sign_in("t-none")
+        assert (await bench.http.get("/")).headers["Location"] == "/me"
+        mine = await bench.http.get("/me")
+        assert 'href="/approvals"' not in mine.text
+        assert 'href="/me"' in mine.text
         await bench.sign_in("t-dba")
         assert "/audit" not in (await bench.http.get("/approvals")).text
         assert (await bench.http.get("/sessions")).status_code == 403
@@ -374,6 +422,55 @@ def test_roles_decide_what_is_shown() -> None:
         # Roles are those of now, not of the moment of signing in.
         bench.config = Config(admin=Admin())
         assert (await bench.http.get("/sessions")).status_code == 403
+
+    run(scenario)
+
+
+def test_a_secret_is_shown_by_the_answer_that_made_it() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-none")
+        made = await bench.post("/me/secrets", label="mine", ttl="8h")
+        assert "hf_SHOWN" in made.text
+        assert made.headers["Cache-Control"] == "no-store"
+        assert "<script>alert" not in made.text
+        assert bench.desk.own.made == [("t-none", "mine", 8 * 3600.0)]
+        assert "hf_SHOWN" not in (await bench.http.get("/me")).text
+        assert (await bench.post("/me/secrets", label="mine", ttl="soon")).status_code == 400
+        assert (await bench.post("/me/secrets", "https://evil.example", ttl="8h")).status_code == 403
+        assert len(bench.desk.own.made) == 1
+
+    run(scenario)
+
+
+def test_the_code_goes_to_the_persons_own_machine_only() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-none")
+        asked = {"port": "50123", "state": f"s&{EVIL}", "challenge": "c" * 43, "name": EVIL, "ttl": "1h"}
+        page = await bench.http.get("/terminal", params=asked)
+        assert "<script>alert" not in page.text
+        assert "form-action 'self' http://127.0.0.1:50123;" in page.headers["Content-Security-Policy"]
+        sent = urlsplit((await bench.post("/terminal", **asked, decision="allow")).headers["Location"])
+        assert (sent.scheme, sent.netloc) == ("http", "127.0.0.1:50123")
+        assert parse_qs(sent.query) == {"code": ["c0de"], "state": [asked["state"]]}
+        refused = urlsplit((await bench.post("/terminal", **asked, decision="")).headers["Location"])
+        assert "code" not in parse_qs(refused.query)
+        assert bench.desk.own.granted == [("c" * 43, EVIL[:100], 3600.0)]
+        for port in ("80", "0", "65536", "50123/x", "50123@evil.example", "evil.example", "\u0665\u0660\u0661\u0662"):
+            assert (await bench.post("/terminal", **(asked | {"port": port}), decision="allow")).status_code == 400
+
+    run(scenario)
+
+
+def test_letters_are_looked_at_before_anybody_is_let_in() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.sign_in("t-none")
+        shown = await bench.post("/terminal/code", letters="bcdf ghjk")
+        assert "BCDF-GHJK" in shown.text
+        assert "<script>alert" not in shown.text
+        assert bench.desk.own.decided == []
+        await bench.post("/terminal/decide", letters="BCDFGHJK", decision="allow")
+        await bench.post("/terminal/decide", letters="BCDFGHJK")
+        assert bench.desk.own.decided == [("BCDFGHJK", True), ("BCDFGHJK", False)]
 
     run(scenario)
 
@@ -550,7 +647,8 @@ def test_the_provider_does_not_let_in_who_has_no_role() -> None:
     provider = Provider()
 
     async def scenario(bench: Bench) -> None:
-        bench.config = Config(admin=Admin(), identity=(ISSUER,))        # the token's group gives no role now
+        # The token's group gives no role now, and people cannot make secrets of their own.
+        bench.config = Config(admin=Admin(), identity=(ISSUER,), self_service=SelfService(enabled=False))
         query = await begun(bench, provider)
         answer = await bench.http.get(f"/signin/callback?state={query['state']}&code=abc")
         assert answer.status_code == 403
