@@ -95,6 +95,8 @@ class Relay:
         masks: Sequence[tuple[int, int, bytes, bytes]],                 # (kind, keep, constant, key)
         columns: Sequence[tuple[int, int, int]],                        # (table oid, attnum, mask index)
         types: bytes = b"",                                             # pack_mask_types
+        aliases: Sequence[tuple[int, int, int, int]] = (),              # (view oid, attnum, table oid, attnum): what
+                                                                        # clients are told of masking views' columns
     ) -> None: ...
     def drop_context(self, context: int) -> None: ...                   # freed when the last session has left it
     def adopt(
@@ -129,6 +131,8 @@ class Relay:
         free_constants: bytes = b"",                                    # uint32, ascending: places of constants in the text that
                                                                         # may differ without another verdict
         limit_s: float = 0.0,                                           # ACTION_ALLOW: cancelled when it runs longer; 0: never
+        sent: bytes = b"",                                              # Query and Parse: goes upstream in place of the text
+        sent_types: bytes = b"",                                        # with it: parameter types, as in the event
     ) -> None: ...
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None: ...
     def notice(self, session: int, frame: bytes, *, held: bool = True) -> None: ...   # put between two messages to the

@@ -90,8 +90,18 @@ class Upstream(Section, frozen=True, kw_only=True):
     connect_timeout: Seconds = limits.UPSTREAM_CONNECT_TIMEOUT_S
 
 
+class Enforced(Section, frozen=True, kw_only=True):
+    """A role of the database that may not read hidden columns, for people from whom columns are hidden."""
+
+    user: Text
+    password: str = ""                              # reference
+    schema: Text = "hoopfast_masked"                # of its masking views
+    groups: tuple[str, ...] = ()                    # it hides what is hidden from people of exactly these groups
+
+
 class Connection(Section, frozen=True, kw_only=True):
     upstream: Upstream
+    enforced: tuple[Enforced, ...] = ()             # empty: the gateway alone hides columns
     max_sessions: Annotated[int, msgspec.Meta(ge=0)] = 0    # 0: no limit of its own
     results: str = ""                               # none | <size> | all; empty: as audit.results
     # What the server gets: "ana@example.com psql", "psql ana@example.com" or "psql".
@@ -207,6 +217,10 @@ def secret_references(config: Config) -> Iterator[tuple[str, str]]:
         (document.child("$.connections", name) + ".upstream.password", connection.upstream.password)
         for name, connection in config.connections.items()
     ]
+    found += [
+        (f"{document.child('$.connections', name)}.enforced[{i}].password", role.password)
+        for name, connection in config.connections.items() for i, role in enumerate(connection.enforced)
+    ]
     found += [(f"$.approvals.webhooks[{i}].secret", hook.secret) for i, hook in enumerate(config.approvals.webhooks)]
     found += config_sinks.references(config.audit.sinks, "$.audit.sinks")
     found.append(("$.store", config.store))
@@ -240,7 +254,8 @@ def _resolved(config: Config, base: Path) -> Config:
         state_dir=absolute(config.state_dir),
         store=reference(config.store),
         identity=tuple(change(i, ca=absolute(i.ca), client_secret=reference(i.client_secret)) for i in config.identity),
-        connections={n: change(c, upstream=upstream(c.upstream)) for n, c in config.connections.items()},
+        connections={n: change(c, upstream=upstream(c.upstream), enforced=tuple(
+            change(e, password=reference(e.password)) for e in c.enforced)) for n, c in config.connections.items()},
         audit=change(config.audit, sinks=tuple(config_sinks.resolved(sink, str(base)) for sink in config.audit.sinks)),
         approvals=change(config.approvals, webhooks=tuple(
             change(w, secret=reference(w.secret)) for w in config.approvals.webhooks)),
@@ -263,8 +278,8 @@ def _rules(base: Path, production: bool) -> document.Checks:
         Admin: _check_admin,
         Claims: _check_claims,
         Issuer: functools.partial(_check_issuer, base, production),
-        Connection: _check_connection,
         Upstream: functools.partial(_check_upstream, base),
+        Connection: _check_connection,
         Audit: _check_audit,
         Sink: config_sinks.check,
         Webhook: _check_webhook,
@@ -378,6 +393,21 @@ def _check_connection(connection: Connection, path: str, report: document.Report
             result_bytes(connection.results)
         except ValueError as e:
             report.add(f"{path}.results", f"{e}, or none or all")
+    if not connection.enforced:
+        return
+    users = [connection.upstream.user, *(role.user for role in connection.enforced)]
+    if len(set(users)) < len(users):
+        report.add(f"{path}.enforced", "every role needs a `user` of its own, other than the upstream's: rights differ")
+    schemas = [role.schema for role in connection.enforced]
+    if len(set(schemas)) < len(schemas):
+        report.add(f"{path}.enforced", "every role needs a `schema` of its own: it sees other masking views")
+    if not any(not role.groups for role in connection.enforced):
+        report.add(f"{path}.enforced", "one role must be without `groups`: it is for everybody whom no other fits")
+    for i, role in enumerate(connection.enforced):
+        if role.schema.startswith("pg_") or role.schema in {"public", "information_schema"}:
+            report.add(f"{path}.enforced[{i}].schema", "must be a schema of the masking views alone")
+        if role.password:
+            checks.check_reference(role.password, f"{path}.enforced[{i}].password", report)
 
 
 def _check_audit(audit: Audit, path: str, report: document.Report) -> None:

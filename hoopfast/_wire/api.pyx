@@ -131,8 +131,8 @@ cdef class Relay:
         m.p = segment.take()
         self._send(m)
 
-    def define_context(self, uint64_t context, masks, columns, bytes types=b""):
-        cdef Context* c = context_new(context, len(masks), len(columns))
+    def define_context(self, uint64_t context, masks, columns, bytes types=b"", aliases=()):
+        cdef Context* c = context_new(context, len(masks), len(columns), len(aliases))
         cdef Message* m
         cdef bytes constant, key
         if c == NULL:
@@ -150,6 +150,10 @@ cdef class Relay:
                     raise ValueError("masked column: attribute number or mask out of range")
                 context_column(c, table, attnum, mask)
                 context_column(c, table, 0, WHOLE_ROW)
+            for view, view_attnum, table, attnum in aliases:
+                if not 0 < view_attnum < 0x8000 or not -7 < attnum < 0x8000:
+                    raise ValueError("column of a masking view: attribute number out of range")
+                context_alias(c, view, view_attnum, table, <uint16_t><int16_t>attnum)
             m = _message(COMMAND_CONTEXT, 0)
         except BaseException:
             context_free(c)
@@ -190,9 +194,16 @@ cdef class Relay:
         self._send(m)
 
     def decide(self, uint64_t session, uint64_t serial, int action, int flags, *, bytes label, bytes error=b"",
-               int zero_origin=0, bytes copy_plan=b"", bint cache=True, bytes free_constants=b"", double limit_s=0.0):
-        cdef Message* m = _message(COMMAND_DECIDE, session)
-        cdef Decided* d = <Decided*>calloc(1, sizeof(Decided))
+               int zero_origin=0, bytes copy_plan=b"", bint cache=True, bytes free_constants=b"", double limit_s=0.0,
+               bytes sent=b"", bytes sent_types=b""):
+        cdef Message* m
+        cdef Decided* d
+        if b"\0" in sent or len(sent_types) % 4 or len(sent_types) > 4 * 0xFFFF or (sent_types and not sent):
+            raise ValueError("decide: NUL in the text to send, or types that are not four bytes each")
+        if len(sent) > self.r.statement_max:
+            raise ValueError("decide: the text to send is longer than a statement may be")
+        m = _message(COMMAND_DECIDE, session)
+        d = <Decided*>calloc(1, sizeof(Decided))
         if d == NULL:
             message_free(m)
             raise MemoryError
@@ -204,6 +215,8 @@ cdef class Relay:
         d.cache = cache
         d.limit_ns = <int64_t>(limit_s * 1e9)
         _put(&d.free_at, free_constants)
+        _put(&d.sent, sent)
+        _put(&d.sent_types, sent_types)
         _put(&m.x, label)
         _put(&m.y, error)
         _put(&m.z, copy_plan)

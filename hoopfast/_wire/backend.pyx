@@ -316,6 +316,34 @@ cdef int back_parameter(State* r, Session* s, const uint8_t* p, size_t total) no
     return 0
 
 
+cdef const uint8_t* as_tables(State* r, Session* s, const Reply* e, const uint8_t* p, size_t total) noexcept nogil:
+    """A well-formed RowDescription in which columns of masking views are those of the tables they stand for. NULL: memory."""
+    cdef const Statement* x = e.stmt if e.named == NULL else e.named.stmt
+    cdef const Context* ctx = x.ctx if x != NULL else s.ctx
+    cdef const uint8_t* nul
+    cdef uint8_t* w
+    cdef uint64_t column
+    cdef size_t at = 7
+    cdef uint16_t i
+    if ctx.alias_room == 0:
+        return p
+    w = arena_take(r, s, total)
+    if w == NULL:
+        return NULL
+    memcpy(w, p, total)
+    for i in range(hf_be16(p + 5)):
+        nul = cstring_end(w + at, w + total)
+        if nul == NULL or w + total - nul - 1 < 18:
+            return NULL                 # described() has read it already
+        at = nul + 1 - w
+        column = context_unalias(ctx, hf_be32(w + at), hf_be16(w + at + 4))
+        if column:
+            hf_put_be32(w + at, <uint32_t>(column >> 16))
+            hf_put_be16(w + at + 4, <uint16_t>column)
+        at += 18
+    return w
+
+
 cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t total) noexcept nogil:
     """RowDescription, NoData, ParameterDescription. -1: does not fit (or the session was ended)."""
     cdef uint8_t type = p[0]
@@ -325,6 +353,9 @@ cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
             return -1
         if described(r, s, e, p, total) < 0:
             return 0
+        p = as_tables(r, s, e, p, total)
+        if p == NULL:
+            return -1
         to_client(r, s, p, total)
         capture_add(r, s, e, p, total)
         return 0
@@ -334,6 +365,10 @@ cdef int back_describe(State* r, Session* s, Reply* e, const uint8_t* p, size_t 
         e.named.described = True
         described_for_all(e.named)
     if e.whom == FOR_CLIENT:
+        if type == c'T':
+            p = as_tables(r, s, e, p, total)
+            if p == NULL:
+                return -1
         to_client(r, s, p, total)
     elif e.whom == FOR_PROBE and buffer_put(&s.probe, p, total) < 0:
         return -1

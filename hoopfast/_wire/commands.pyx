@@ -87,6 +87,14 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
         x.copy = copy_plan_unpack(m.z.data + m.z.start, buffer_used(&m.z))
         if x.copy == NULL:
             x.action = 0
+    if buffer_used(&d.sent):
+        x.sent = copy_bytes(d.sent.data + d.sent.start, buffer_used(&d.sent))
+        x.sent_types = copy_bytes(d.sent_types.data + d.sent_types.start, buffer_used(&d.sent_types))
+        x.sent_len = buffer_used(&d.sent)
+        x.sent_types_len = buffer_used(&d.sent_types)
+        if x.sent == NULL or x.sent_types == NULL:
+            # The client's own text must not run in its place.
+            x.action = 0
     if x.label == NULL or x.error == NULL or (x.action == ACTION_DENY and x.error_len < 6):
         x.action = 0
     if x.action == 0:
@@ -97,7 +105,7 @@ cdef void decide(State* r, Session* s, Message* m) noexcept nogil:
             session_close(r, s, "protocol")
             return
     elif d.cache and s.parked_kind != c'B':
-        if x.action != ACTION_ALLOW or x.copy != NULL or x.limit_ns or not template_add(
+        if x.action != ACTION_ALLOW or x.copy != NULL or x.limit_ns or x.sent != NULL or not template_add(
                 &r.cache, r.lexed, r.lexed_key, x, <const uint32_t*>(d.free_at.data + d.free_at.start),
                 buffer_used(&d.free_at) // 4):
             cache_add(&r.cache, x)

@@ -10,6 +10,50 @@ cdef const char* TOO_MANY_NAMES = (
     "this session's prepared statements and portals are larger than the gateway's limit: close some, or Sync more often")
 
 
+cdef int to_upstream_query(State* r, Session* s, const Statement* x, const uint8_t* p, size_t total) noexcept nogil:
+    """A Query frame (p), with the text that the verdict put in place of the client's. -1: memory is short."""
+    cdef uint8_t* w
+    cdef size_t n
+    if x.sent == NULL:
+        to_upstream(r, s, p, total)
+        return 0
+    n = 5 + x.sent_len + 1
+    w = arena_take(r, s, n)
+    if w == NULL:
+        return -1
+    w[0] = c'Q'
+    hf_put_be32(w + 1, <uint32_t>(n - 1))
+    memcpy(w + 5, x.sent, x.sent_len)
+    w[n - 1] = 0
+    to_upstream(r, s, w, n)
+    return 0
+
+
+cdef int to_upstream_parse(State* r, Session* s, const Statement* x, const uint8_t* p, size_t total) noexcept nogil:
+    """A well-formed Parse frame (p), with the text and types of the verdict. -1: memory is short."""
+    cdef uint8_t* w
+    cdef size_t name, n, at
+    if x.sent == NULL:
+        to_upstream(r, s, p, total)
+        return 0
+    name = cstring_end(p + 5, p + total) + 1 - (p + 5)
+    n = 5 + name + x.sent_len + 1 + 2 + x.sent_types_len
+    w = arena_take(r, s, n)
+    if w == NULL:
+        return -1
+    w[0] = c'P'
+    hf_put_be32(w + 1, <uint32_t>(n - 1))
+    memcpy(w + 5, p + 5, name)
+    memcpy(w + 5 + name, x.sent, x.sent_len)
+    at = 5 + name + x.sent_len
+    w[at] = 0
+    hf_put_be16(w + at + 1, <uint16_t>(x.sent_types_len // 4))
+    if x.sent_types_len:
+        memcpy(w + at + 3, x.sent_types, x.sent_types_len)
+    to_upstream(r, s, w, n)
+    return 0
+
+
 cdef int pass_on(State* r, Session* s, uint8_t kind, Statement* x, Named* portal, uint64_t seq, const uint8_t* p,
                  size_t total) noexcept nogil:
     """A statement that is recorded (seq) and may run: its reply is awaited, its bytes go."""
@@ -23,7 +67,10 @@ cdef int pass_on(State* r, Session* s, uint8_t kind, Statement* x, Named* portal
     if x.flags & FLAG_NAMES:
         names_stale(&s.statements)
         names_stale(&s.portals)
-    to_upstream(r, s, p, total)
+    if kind != REPLY_QUERY:
+        to_upstream(r, s, p, total)
+    elif to_upstream_query(r, s, x, p, total) < 0:
+        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
     return STEP_DONE
 
 
@@ -82,7 +129,8 @@ cdef int front_parse(State* r, Session* s, const uint8_t* p, size_t total) noexc
     named_release(named)
     e.seq = seq
     e.started_ns = r.now_ns
-    to_upstream(r, s, p, total)
+    if to_upstream_parse(r, s, x, p, total) < 0:
+        end_session(r, s, "53200", "the gateway is out of memory", "protocol")
     return STEP_DONE
 
 

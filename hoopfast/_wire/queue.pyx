@@ -110,8 +110,12 @@ cdef struct Decided:            # what travels with COMMAND_DECIDE beside label,
     bint cache
     int64_t limit_ns
     Buffer free_at              # uint32: places of constants that do not matter
+    Buffer sent                 # the text that goes upstream instead of the client's; empty: the client's
+    Buffer sent_types           # and its parameter types
 
 
 cdef void decided_free(Decided* d) noexcept nogil:
     buffer_free(&d.free_at)
+    buffer_free(&d.sent)
+    buffer_free(&d.sent_types)
     free(d)

@@ -13,6 +13,9 @@ cdef struct Context:
     uint64_t* columns           # open addressing: (table oid << 16 | attnum) + 1, 0 empty
     int32_t* column_masks       # mask index for each slot; WHOLE_ROW for attnum 0
     uint32_t column_room        # power of two, 0 when nothing is masked
+    uint64_t* aliases           # open addressing: a masking view's column, as in `columns`, 0 empty
+    uint64_t* alias_of          # the table's column that it stands for: table oid << 16 | attnum
+    uint32_t alias_room         # power of two, 0 when statements are not rewritten
     Context* next
 
 cdef enum:
@@ -38,6 +41,10 @@ cdef struct Statement:
     uint8_t* error              # ErrorResponse frame for ACTION_DENY, and of what has run for too long
     size_t error_len
     CopyPlan* copy
+    uint8_t* sent               # goes upstream instead of the text; NULL: the text itself
+    size_t sent_len
+    uint8_t* sent_types         # parameter types that go with it (4 bytes each, network order)
+    size_t sent_types_len
     Statement* next             # hash chain
     Statement* newer            # use order, while cached
     Statement* older
@@ -74,7 +81,7 @@ cdef struct RowPlan:            # what to mask in the rows of one description; s
 
 # ---------------------------------------------------------------- contexts
 
-cdef Context* context_new(uint64_t id, uint32_t n_masks, uint32_t n_columns) noexcept nogil:
+cdef Context* context_new(uint64_t id, uint32_t n_masks, uint32_t n_columns, uint32_t n_aliases) noexcept nogil:
     """Empty context with place for its masks and columns; NULL when memory is short."""
     cdef Context* c = <Context*>calloc(1, sizeof(Context))
     cdef uint32_t room = 8
@@ -90,7 +97,14 @@ cdef Context* context_new(uint64_t id, uint32_t n_masks, uint32_t n_columns) noe
         c.columns = <uint64_t*>calloc(room, sizeof(uint64_t))
         c.column_masks = <int32_t*>calloc(room, sizeof(int32_t))
         c.column_room = room
-    if (n_masks and c.masks == NULL) or (n_columns and (c.columns == NULL or c.column_masks == NULL)):
+    if n_aliases:
+        room = 8
+        while room < n_aliases * 2:
+            room *= 2
+        c.aliases = <uint64_t*>calloc(room, sizeof(uint64_t))
+        c.alias_of = <uint64_t*>calloc(room, sizeof(uint64_t))
+        c.alias_room = room
+    if (n_aliases and (c.aliases == NULL or c.alias_of == NULL)) or (n_masks and c.masks == NULL) or (n_columns and (c.columns == NULL or c.column_masks == NULL)):
         context_free(c)
         return NULL
     return c
@@ -106,6 +120,8 @@ cdef void context_free(Context* c) noexcept nogil:
     mask_types_free(c.types)
     free(c.columns)
     free(c.column_masks)
+    free(c.aliases)
+    free(c.alias_of)
     free(c)
 
 
@@ -116,6 +132,31 @@ cdef void context_column(Context* c, uint32_t table, uint16_t attnum, int32_t ma
         at = (at + 1) & (c.column_room - 1)
     c.columns[at] = key
     c.column_masks[at] = mask
+
+
+cdef void context_alias(Context* c, uint32_t view, uint16_t view_attnum, uint32_t table, uint16_t attnum) noexcept nogil:
+    cdef uint64_t key = ((<uint64_t>view << 16) | view_attnum) + 1
+    cdef uint32_t at = <uint32_t>(hf_hash(&key, 8, 0)) & (c.alias_room - 1)
+    while c.aliases[at] != 0 and c.aliases[at] != key:
+        at = (at + 1) & (c.alias_room - 1)
+    c.aliases[at] = key
+    c.alias_of[at] = (<uint64_t>table << 16) | attnum
+
+
+cdef uint64_t context_unalias(const Context* c, uint32_t table, uint16_t attnum) noexcept nogil:
+    """table oid << 16 | attnum of the column that a masking view's column stands for; 0 when it is none."""
+    cdef uint64_t key = ((<uint64_t>table << 16) | attnum) + 1
+    cdef uint32_t at, tries
+    if c.alias_room == 0:
+        return 0
+    at = <uint32_t>(hf_hash(&key, 8, 0)) & (c.alias_room - 1)
+    for tries in range(c.alias_room):
+        if c.aliases[at] == 0:
+            return 0
+        if c.aliases[at] == key:
+            return c.alias_of[at]
+        at = (at + 1) & (c.alias_room - 1)
+    return 0
 
 
 cdef inline bint context_masked(const Context* c) noexcept nogil:
@@ -158,6 +199,8 @@ cdef void statement_free(Statement* s) noexcept nogil:
     free(s.label)
     free(s.error)
     copy_plan_free(s.copy)
+    free(s.sent)
+    free(s.sent_types)
     free(s)
 
 
@@ -213,7 +256,7 @@ cdef int cache_init(Cache* k, size_t bytes_max, uint64_t seed) noexcept nogil:
 
 
 cdef inline size_t statement_bytes(const Statement* s) noexcept nogil:
-    return sizeof(Statement) + s.text_len + s.types_len + s.label_len + s.error_len + 64
+    return (sizeof(Statement) + s.text_len + s.types_len + s.label_len + s.error_len + s.sent_len + s.sent_types_len + 64)
 
 
 cdef inline void cache_unlink_order(Cache* k, Statement* s) noexcept nogil:

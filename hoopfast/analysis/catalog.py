@@ -21,7 +21,8 @@ class Column(Frozen, frozen=True):
     """`policy` names the masked columns of the policy that this one shows, itself or an inheritance relative.
 
     `derived` marks a generated column computed from them: it is hidden whole (NULL), whatever the policy's mask.
-    `generated` marks every generated column: COPY leaves them out.
+    `generated` marks every generated column: COPY leaves them out. `sql_type` is SQL for the type (of a domain: its
+    base), `family` the name of a built-in type, or "enum", "composite", "array", "range", "multirange", or "".
     """
 
     name: str
@@ -32,11 +33,17 @@ class Column(Frozen, frozen=True):
     derived: bool = False
     generated: bool = False
     type_name: str = ""
+    sql_type: str = ""
+    family: str = ""
 
 
 class Relation(Frozen, frozen=True):
     """One relation of the closure. `kind` is pg_class.relkind; `reads` are the OIDs of masked tables that a closed view
-    shows, and `closed` says why it is one, for people."""
+    shows, and `closed` says why it is one, for people.
+
+    For enforced mode: `key` are the columns of the primary key; `parent`: a table with inheritance children (not a
+    partitioned one).
+    """
 
     oid: int
     schema: str
@@ -45,6 +52,8 @@ class Relation(Frozen, frozen=True):
     columns: tuple[Column, ...] = ()
     reads: tuple[int, ...] = ()
     closed: str = ""
+    key: tuple[str, ...] = ()
+    parent: bool = False
 
 
 class Trigger(Frozen, frozen=True):
@@ -57,6 +66,15 @@ class Trigger(Frozen, frozen=True):
     name: str
     function: str
     writes: tuple[str, ...] = ()
+
+
+class ShieldView(Frozen, frozen=True):
+    """A view that stands in a schema of masking views; (name, attribute number) of its columns."""
+
+    schema: str
+    name: str
+    oid: int
+    columns: tuple[tuple[str, int], ...] = ()
 
 
 class Catalog(Frozen, frozen=True):
@@ -81,6 +99,7 @@ class Catalog(Frozen, frozen=True):
     triggers: tuple[Trigger, ...] = ()
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
     types: tuple[Type, ...] = ()                    # of the database's own, that masked columns are made of
+    shields: tuple[ShieldView, ...] = ()            # of enforced mode
     partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 

@@ -15,6 +15,7 @@ VERBS = {
     "serve": ("hoopfast.cli.serve", "run the gateway"),
     "check": ("hoopfast.cli.check", "validate configuration and policy without starting"),
     "policy": ("hoopfast.cli.policy", "test a policy, compare two versions on what was recorded"),
+    "provision": ("hoopfast.cli.provision", "print the SQL with which the database itself hides columns, or compare"),
     "explain": ("hoopfast.cli.explain", "say what would become of a statement, and why"),
     "secret": ("hoopfast.cli.secret", "create, list and revoke gateway secrets"),
     "approvals": ("hoopfast.cli.approvals", "list, show, approve and reject held statements"),

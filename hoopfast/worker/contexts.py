@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from hoopfast._wire import pack_mask_types
-from hoopfast.analysis.catalog import Catalog, hide
+from hoopfast.analysis.catalog import Catalog, Hidden, hide
 from hoopfast.analysis.flow import Closure
+from hoopfast.analysis.rewrite import Shields
+from hoopfast.analysis.shields import SYSTEM_NUMBERS, shields_of
+from hoopfast.config import Enforced
 from hoopfast.errors import UpstreamFault
 from hoopfast.model import Client, Identity, MaskSpec
+from hoopfast.policy.enforced import Entry
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import sqlstate
 
@@ -35,6 +39,8 @@ class Context(msgspec.Struct, frozen=True):
     closure: Closure | None
     masks: dict[tuple[int, int], int]           # (table OID, attribute number): index of the mask
     names: dict[tuple[int, int], str]
+    shields: Shields | None = None              # enforced mode: what statements are rewritten to
+    aliases: dict[tuple[int, int], tuple[int, int]] = {}        # the table's column for one of a masking view
 
     @property
     def epoch(self) -> int:
@@ -50,13 +56,15 @@ class Contexts:
         self._next = 1
 
     def obtain(
-        self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None, client: Client
+        self, identity: Identity, connection: str, snapshot: Snapshot, catalog: Catalog | None, client: Client,
+        entry: Entry | None = None,
     ) -> Context:
-        """The context for these people at such clients, defined in the relay when it is new.
+        """The context for these people at such clients, defined in the relay when it is new. `entry`: in enforced mode.
 
         Raises UpstreamFault 57P03 when columns are masked for them and there is no catalog to find them in.
         """
-        masks = snapshot.masks_for(identity, connection)
+        masks = snapshot.masks_for(identity, connection) if entry is None else entry.masks
+        role = entry.role if entry is not None else None
         if masks and catalog is None:
             raise UpstreamFault(
                 sqlstate.CANNOT_CONNECT_NOW,
@@ -66,31 +74,41 @@ class Contexts:
         if not masks:
             catalog = None
         epoch = catalog.epoch if catalog is not None else 0
-        key = (connection, snapshot.identity_class(identity, connection, client), snapshot.version, epoch)
+        people = snapshot.identity_class(identity, connection, client)
+        if role is not None:
+            people = f"{people} {role.user} {role.schema}"
+        key = (connection, people, snapshot.version, epoch)
         found = self._live.get(key)
         if found is not None:
             return found
         specs = {(mask.schema, mask.table, mask.column): mask.spec for mask in masks}
-        context = self._define(key, snapshot, catalog, specs)
+        context = self._define(key, snapshot, catalog, specs, role)
         self._live[key] = context
         self._retire(key)
         return context
 
     def _define(
-        self, key: Key, snapshot: Snapshot, catalog: Catalog | None, specs: dict[tuple[str, str, str], MaskSpec]
+        self, key: Key, snapshot: Snapshot, catalog: Catalog | None, specs: dict[tuple[str, str, str], MaskSpec],
+        role: Enforced | None,
     ) -> Context:
         hidden = hide(catalog, specs)
+        shields, aliases = _shields(catalog, hidden, role)
         context = Context(
             number=self._next, connection=key[0], identity_class=key[1], snapshot=snapshot, catalog=catalog,
             closure=Closure(catalog, hidden.columns, unfit=hidden.unfit) if catalog is not None else None,
             masks={(column.table_oid, column.attnum): column.mask for column in hidden.columns}, names=hidden.names,
+            shields=shields, aliases=aliases,
         )
         self._next += 1
+        # A masking view's columns are masked as those of its table: what it shows is half a mask.
+        shown = {view: context.masks[table] for view, table in aliases.items() if table in context.masks}
+        masks = context.masks | shown
         self._relay.define_context(
             context.number,
             [(spec.kind, spec.keep, spec.constant, spec.key) for spec in hidden.specs],
-            [(column.table_oid, column.attnum, column.mask) for column in hidden.columns],
+            [(*column, mask) for column, mask in masks.items()],
             _packed(catalog),
+            [(*view, *column) for view, column in aliases.items()],
         )
         return context
 
@@ -109,6 +127,24 @@ def _packed(catalog: Catalog | None) -> bytes:
          [label.encode() for label in one.labels] if one.kind == "e" else list(one.fields))
         for one in catalog.types
     ])
+
+
+def _shields(
+    catalog: Catalog | None, hidden: Hidden, role: Enforced | None
+) -> tuple[Shields | None, dict[tuple[int, int], tuple[int, int]]]:
+    """The masking views of a role, and for each of their columns the table's that it stands for."""
+    if catalog is None or role is None:
+        return None, {}
+    found = shields_of(catalog, hidden, role.schema)
+    there = {view.name: view for view in catalog.shields if view.schema == role.schema}
+    aliases: dict[tuple[int, int], tuple[int, int]] = {}
+    for shield in found:
+        numbers = {column.name: column.attnum for column in shield.columns} | SYSTEM_NUMBERS
+        for name in {shield.view(), shield.view(only=True)} & there.keys():
+            view = there[name]
+            aliases |= {(view.oid, attnum): (shield.oid, numbers[column]) for column, attnum in view.columns
+                        if column in numbers}
+    return Shields(catalog, found), aliases
 
 
 def _older(old: Key, new: Key) -> bool:

@@ -19,12 +19,13 @@ from hoopfast import limits, model
 from hoopfast.analysis import catalog as catalogs
 from hoopfast.errors import UpstreamFault
 from hoopfast.net.cancel import CancelKeys, Key
+from hoopfast.policy.enforced import Entry
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import messages, sqlstate
 from hoopfast.worker.cancels import Cancels
 from hoopfast.worker.login import Login
 from hoopfast.worker.plan import Plan
-from hoopfast.worker.session import Session, SessionIds
+from hoopfast.worker.session import Session, SessionIds, entry_as
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ EVENT_ROUNDS_MAX: Final = 64
 
 class Contexts(Protocol):
     def obtain(
-        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client,
+        entry: Entry | None = None,
     ) -> Any: ...
 
 
@@ -171,10 +173,8 @@ class Front:
                 raise _no_catalog("no answer in time") from None
         raise _no_catalog("the policy keeps changing")
 
-    def context_for(
-        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
-    ) -> Any:
-        return self._contexts.obtain(identity, connection, snapshot, catalog, client)
+    def context_for(self, *who: Any) -> Any:
+        return self._contexts.obtain(*who)
 
     def adopt(self, session: Session, **legs: Any) -> None:
         """Hand both legs to the relay; raises BufferError when its queue is full (then nothing has happened)."""
@@ -273,7 +273,10 @@ class Front:
         if self.plan is not plan:
             return                                          # a newer plan has its own task
         for session in self._on(connection):
-            if session.id not in masked:
+            if entry_as(plan, session) is None:
+                self.end(session, sqlstate.ADMIN_SHUTDOWN, "the gateway now hides other columns from you here, with "
+                         "another role of the database; connect again", when_idle=True)
+            elif session.id not in masked:
                 self._set_context(session, plan.snapshot, None, masked=False)
             elif catalog is None:
                 self.end(session, sqlstate.ADMIN_SHUTDOWN, "the gateway's policy changed and cannot be applied here")
@@ -288,8 +291,9 @@ class Front:
         return [s for s in self.sessions.values() if s.connection == connection and not s.ending]
 
     def _set_context(self, session: Session, snapshot: Snapshot, catalog: Any, *, masked: bool) -> None:
+        entry = entry_as(self.plan, session) if self.plan is not None else None
         context = self._contexts.obtain(
-            session.identity, session.connection, snapshot, catalog, session.client)
+            session.identity, session.connection, snapshot, catalog, session.client, entry)
         session.snapshot, session.context, session.masked = snapshot, context, masked
         try:
             self._relay.set_context(session.id, context.number)

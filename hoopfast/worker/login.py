@@ -22,6 +22,7 @@ from hoopfast.net import upstream
 from hoopfast.net.cancel import Key
 from hoopfast.net.channel import Channel, PeerGone, TlsFailed
 from hoopfast.net.startup import receive_startup
+from hoopfast.policy.enforced import Entry, entry_for
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import messages, sqlstate
 from hoopfast.protocol.settings import check_reported, upstream_settings
@@ -48,7 +49,8 @@ class Desk(Protocol):
     async def catalog(self, connection: str) -> Any: ...
     async def cancel_key(self, pid: int, secret: bytes) -> None: ...
     def context_for(
-        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client
+        self, identity: model.Identity, connection: str, snapshot: Snapshot, catalog: Any, client: model.Client,
+        entry: Entry | None = None,
     ) -> Any: ...
     def next_session(self) -> int: ...
     def issue_key(self, session: int, minor: int, pid: int) -> Key: ...
@@ -203,12 +205,13 @@ class Login:
         self, request: StartupRequest, identity: model.Identity, connection: configuration.Connection
     ) -> None:
         name = request.database
-        masked = bool(self._plan.snapshot.masks_for(identity, name))
+        entry = entry_for(connection, self._plan.snapshot, identity, name)
+        masked = bool(entry.masks)
         settings = upstream_settings(
             request.parameters, identity.user, masked=masked, order=connection.application_name)
         if masked:
             await self._desk.catalog(name)          # nothing is opened upstream for a login that cannot be masked
-        target = connection.upstream
+        target = entry.target(connection)
         login = await upstream.login(
             target, self._plan.upstream_tls[name], lambda: _password_of(target), settings, deadline=self._deadline
         )
@@ -221,14 +224,14 @@ class Login:
                     detail=f"On the server, {why}.", hint="Tell the operators of the gateway.",
                 )
             client = model.Client(peer=self._peer, application=request.parameters.get("application_name", ""))
-            context = await self._context(identity, name, connection, client, masked=masked)
-            self._hand_over(request, identity, login, context, masked, owned)
+            context = await self._context(identity, name, target, client, masked=masked)
+            self._hand_over(request, identity, login, context, target, masked, owned)
         finally:
             for fd in owned:
                 os.close(fd)
 
     async def _context(
-        self, identity: model.Identity, name: str, connection: configuration.Connection, client: model.Client, *,
+        self, identity: model.Identity, name: str, target: configuration.Upstream, client: model.Client, *,
         masked: bool,
     ) -> Any:
         """The verdict context under the policy and catalog in force now: both may have changed since the login began.
@@ -241,11 +244,12 @@ class Login:
             if self._desk.draining or plan is None:
                 raise ClientFault(sqlstate.ADMIN_SHUTDOWN, self._desk.draining or "the gateway is shutting down")
             if plan is self._plan:
-                return self._desk.context_for(identity, name, plan.snapshot, catalog, client)
+                entry = entry_for(plan.config.connections[name], plan.snapshot, identity, name)
+                return self._desk.context_for(identity, name, plan.snapshot, catalog, client, entry)
             self._plan = plan
-            if self._admit(identity, name).upstream != connection.upstream or masked != bool(
-                plan.snapshot.masks_for(identity, name)
-            ):
+            connection = self._admit(identity, name)
+            entry = entry_for(connection, plan.snapshot, identity, name)
+            if entry.target(connection) != target or masked != bool(entry.masks):
                 break                               # what went upstream does not fit any more
         raise ClientFault(
             sqlstate.CANNOT_CONNECT_NOW, "the gateway's policy changed during your login", hint="Connect again."
@@ -253,11 +257,10 @@ class Login:
 
     def _hand_over(
         self, request: StartupRequest, identity: model.Identity, login: upstream.UpstreamLogin, context: Any,
-        masked: bool, owned: list[int],
+        target: configuration.Upstream, masked: bool, owned: list[int],
     ) -> None:
         """From here on the relay owns both legs. No await between the checks before and the announcement after."""
         connection = self._plan.config.connections[request.database]
-        target = connection.upstream
         results = configuration.result_bytes(connection.results or self._plan.config.audit.results)
         now = time.time()
         number = self._desk.next_session()

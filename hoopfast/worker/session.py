@@ -9,10 +9,13 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
+from hoopfast.errors import ClientFault
 from hoopfast.model import Client, SessionOpened
 from hoopfast.net.cancel import Key
 from hoopfast.net.upstream import Route
+from hoopfast.policy.enforced import Entry, entry_for
 from hoopfast.policy.snapshot import Snapshot
+from hoopfast.worker.plan import Plan
 
 COUNTER_BITS: Final = 24
 
@@ -76,3 +79,13 @@ class Session:
     @property
     def connection(self) -> str:
         return self.opened.connection
+
+
+def entry_as(plan: Plan, session: Session) -> Entry | None:
+    """How the session's person would enter now; None when that is with another role of the database than it did."""
+    connection = plan.config.connections[session.connection]
+    try:
+        entry = entry_for(connection, plan.snapshot, session.identity, session.connection)
+    except ClientFault:
+        return None
+    return entry if not connection.enforced or entry.target(connection).user == session.opened.role else None

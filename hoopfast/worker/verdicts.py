@@ -25,6 +25,7 @@ from hoopfast._wire import pack_copy_plan
 from hoopfast.analysis import gate
 from hoopfast.analysis.classify import facts, function_call_facts
 from hoopfast.analysis.constants import free_constants
+from hoopfast.analysis.flow import Refused
 from hoopfast.analysis.gate import Judgement, StatementJudgement
 from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
 from hoopfast.analysis.settings import assigned
@@ -33,6 +34,8 @@ from hoopfast.protocol import messages, sqlstate
 from hoopfast.protocol.settings import unreadable
 from hoopfast.worker.approvals import DISCONNECTED, ApprovalDesk, Outcome
 from hoopfast.worker.contexts import Context
+from hoopfast.worker.enforced import Described, Sent, Stale, described, note, rewritten
+from hoopfast.worker.flags import standing_flags
 from hoopfast.worker.refusals import (
     denied_by,
     not_approved,
@@ -88,6 +91,7 @@ class Work(msgspec.Struct):
     approved: Outcome | None = None
     ruling: model.Ruling | None = None          # under which it was approved
     unknown: str = ""                           # a name that the last catalog looked at does not have
+    known: dict[str, Described] = {}            # what the server said of its texts
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -100,6 +104,7 @@ class Pass(msgspec.Struct, frozen=True):
     masks: tuple[str, ...]
     cache: bool
     ruling: model.Ruling
+    sent: Sent | None = None                    # goes upstream in place of the text
 
 
 class VerdictDesk:
@@ -111,6 +116,7 @@ class VerdictDesk:
         self._approvals = approvals
         self._probes: dict[tuple[int, int], asyncio.Future[bytes]] = {}
         self._local: dict[int, set[str]] = {}
+        self._stale: dict[str, int] = {}        # by connection: the last catalog that a newer one was asked for
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="analysis")
 
     # ------------------------------------------------------------ called by the front
@@ -219,6 +225,8 @@ class VerdictDesk:
             return None
         work.unknown = ""
         answer = await self._described(work, context, judgement, ruling)
+        if context.shields is not None and work.kind in "QP":
+            answer = await self._enforced(work, context, judgement, answer)
         if ruling.action == "approve":
             if work.kind == "P":
                 return msgspec.structs.replace(answer, action=model.ACTION_ASK)
@@ -275,7 +283,7 @@ class VerdictDesk:
 
     async def _described(self, work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> Pass:
         """Check the origins of all output columns before anything runs, and pack the flags."""
-        flags = _standing_flags(work)
+        flags = standing_flags(work.facts, work.statements)
         zero_origin = 0
         plan = b""
         masked: dict[str, None] = {}
@@ -302,17 +310,33 @@ class VerdictDesk:
         cache = not local and (work.kind == "P" or not _each_time(ruling))
         return Pass(model.ACTION_ALLOW, flags, zero_origin, plan, tuple(masked), cache, ruling)
 
+    async def _enforced(self, work: Work, context: Context, judgement: Judgement, answer: Pass) -> Pass:
+        """The session's role may not read hidden columns: what reads them is sent in other words."""
+        async def ask(text: str, types: bytes) -> bytes:
+            return await self._ask(work, text.encode(), types or work.types)
+
+        try:
+            sent = await rewritten(
+                context, work.statements, judgement.statements, work.known, ask, prepared=work.kind == "P")
+        except Refused as refused:
+            if isinstance(refused, Stale) and self._stale.get(work.session.connection) != context.epoch:
+                self._stale[work.session.connection] = context.epoch
+                self._approvals.send(model.CatalogWanted(connection=work.session.connection, changed=True))
+            raise Denied(refusal(refused.reason, refused.hint), refused.reason, "masking", cache=False) from None
+        if sent is None:
+            return answer
+        zeros = max(answer.zero_origin, sent.zeros)
+        return msgspec.structs.replace(answer, sent=sent, zero_origin=zeros, cache=answer.cache and sent.shared)
+
     async def _probe(self, work: Work, one: StatementJudgement) -> list[messages.Field]:
         """The columns of a statement, from the server. Its error is the client's answer: it would have been anyway."""
         own = len(work.statements) == 1 and one.probe == work.statements[0].text
-        fields: list[messages.Field] = []
-        for kind, body in messages.iter_frames(await self._ask(work, (work.text if own else one.probe).encode())):
-            if kind == b"E":
-                frame = messages.frame(b"E", body) if own else without_position(body)
-                raise Denied(frame, "the server refused it", cache=False)
-            if kind == b"T":
-                fields = messages.parse_row_description(body)
-        return fields
+        found = described(await self._ask(work, (work.text if own else one.probe).encode()))
+        if found.error:
+            frame = messages.frame(b"E", found.error) if own else without_position(found.error)
+            raise Denied(frame, "the server refused it", cache=False)
+        work.known[one.probe] = found
+        return found.fields
 
     async def _misread(self, work: Work, raw: bytes, error: Unparsable) -> Exception:
         """What to raise for a text that is no SQL here. The server's own error is the answer a client knows; a text
@@ -324,12 +348,12 @@ class VerdictDesk:
                 return Denied(messages.frame(b"E", body), error.reason, cache=False)
         return error
 
-    async def _ask(self, work: Work, sql: bytes) -> bytes:
+    async def _ask(self, work: Work, sql: bytes, types: bytes | None = None) -> bytes:
         key = (work.session.id, work.serial)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._probes[key] = waiting
         try:
-            self._relay.probe(*key, sql, work.types)
+            self._relay.probe(*key, sql, work.types if types is None else types)
             return await waiting
         finally:
             del self._probes[key]
@@ -373,7 +397,7 @@ class VerdictDesk:
         verdict = "approve" if work.approved is not None else answer.ruling.action
         extra = {"approval": work.approved.approval, "reviewer": work.approved.reviewer} if work.approved else {}
         cache = answer.cache and work.approved is None
-        ruling = answer.ruling
+        ruling, sent = answer.ruling, answer.sent
         limit_s = ruling.limit_s if answer.action == model.ACTION_ALLOW else 0.0
         for warned in ruling.warnings if answer.action == model.ACTION_ALLOW else ():
             self._relay.notice(work.session.id, warning(warned), held=False)
@@ -382,8 +406,11 @@ class VerdictDesk:
             label=_label(work, verdict, ruling.rule, answer.masks, ruling.reason, **extra),
             zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache, limit_s=limit_s,
             error=too_long(ruling) if limit_s else b"",
-            free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW else b"",
+            free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW and not sent else b"",
+            **({"sent": sent.text.encode(), "sent_types": sent.types} if sent is not None else {}),
         )
+        if sent is not None:
+            self._relay.note(work.session.id, note(work.text, sent))
         if work.approved is not None:
             self._approvals.used(work.approved)
 
@@ -421,30 +448,11 @@ def _free_constants(work: Work) -> bytes:
     return array("I", free_constants(work.text, work.statements)).tobytes()
 
 
-# DDL, and code that may hold some.
-CATALOG_KINDS = {"create", "alter", "drop", "do", "call", "import_foreign_schema", "function_call"}
-# SQL that gives the names of prepared statements and cursors to something else than Parse and Bind did.
-NAMES_KINDS = {"prepare", "deallocate", "discard", "declare", "close", "do", "call"}
-
-
-# Where constraints and triggers of earlier statements run that were put off until then.
-SETTLING_TAGS = {"TransactionStmt", "ConstraintsSetStmt"}
-
-
 def _not_known(name: str) -> Denied:
     return Denied(refusal(
         f'hoopfast does not know relation "{name}" yet, so it cannot tell whether it shows hidden columns',
         "If it was created in a transaction that is still open, commit first; otherwise try again in a moment.",
     ), "unknown relation", "masking", cache=False)
-
-
-def _standing_flags(work: Work) -> int:
-    """What the relay must know of a statement apart from masks."""
-    kinds = {kind for one in work.facts for kind in one.kinds}
-    flags = model.FLAG_CATALOG if kinds & CATALOG_KINDS else 0
-    if any(statement.tag in SETTLING_TAGS for statement in work.statements):
-        flags |= model.FLAG_SETTLES
-    return flags | (model.FLAG_NAMES if kinds & NAMES_KINDS else 0)
 
 
 def _check_origins(fields: list[messages.Field], one: StatementJudgement, context: Context) -> int:

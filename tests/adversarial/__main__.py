@@ -1,14 +1,18 @@
-"""`python -m tests.adversarial [QUERIES]`: all attacks, benign statements and some random queries, as a table."""
+"""`python -m tests.adversarial [--enforced] [QUERIES]`: all attacks, benign statements, random queries, as a table.
+
+With --enforced the gateway's role may not read hidden columns, and attacks are sent to it without a gateway as well.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections import Counter
 
 from tests.adversarial.cases import load
 from tests.adversarial.estate import Stage, stage
-from tests.adversarial.report import attacked, described, generated, tried
+from tests.adversarial.report import attacked, bare, described, generated, tried
 from tests.support.issuer import TestIssuer
 from tests.support.postgres import PostgresServer, scratch_directory
 
@@ -18,11 +22,17 @@ LINE = "{:<14}{:>7}{:>9}{:>10}{:>12}{:>8}"
 def main() -> int:
     """0 when nothing leaks and nothing benign fails that is not known to."""
     started = time.monotonic()
+    arguments = argparse.ArgumentParser(prog="python -m tests.adversarial")
+    arguments.add_argument("queries", nargs="?", type=int, default=1000)
+    arguments.add_argument("--enforced", action="store_true")
+    given = arguments.parse_args()
     with PostgresServer(scratch_directory("pg"), log_statements=False) as server, TestIssuer() as issuer:
-        with stage(server, issuer) as ready:
+        with stage(server, issuer, enforced=given.enforced) as ready:
             leaks = _attacks(ready)
+            if given.enforced:
+                _bare(ready)
             # Benign statements write to one world only, and the order of rows is a matter of pages: they come last.
-            surprises = _random(ready, int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+            surprises = _random(ready, given.queries)
             failures = _benign(ready)
     sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
     return int(bool(leaks or failures or surprises))
@@ -45,6 +55,14 @@ def _attacks(ready: Stage) -> int:
     _line("together", total["cases"], total["sent"], total["leaks"], "", total["duds"])
     _details(details)
     return total["leaks"]
+
+
+def _bare(ready: Stage) -> None:
+    """What the database alone keeps back: the same attacks, as the masked role, past the gateway."""
+    cases = load("attacks")
+    found = list(bare(ready, cases))
+    sys.stdout.write(f"\nwithout the gateway, as its role: {len(cases)} attacks, {len(found)} leaks\n")
+    _details([f"  {leak.case.channel}/{leak.case.name}: {leak.what}" for leak in found])
 
 
 def _benign(ready: Stage) -> int:

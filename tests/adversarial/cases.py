@@ -1,7 +1,7 @@
 """Loads the statements: SQL files, one for each channel, cases separated by blank lines. Used by the runner.
 
     -- name of the case
-    --! flag: value                     parameters, data, autocommit, cleanup, unstable, known, dud (see Case)
+    --! flag: value                     parameters, data, autocommit, cleanup, unstable, costs, known, dud (see Case)
     SELECT ssn || '' FROM people;       a step: lines up to one that ends with a semicolon
 
 Several steps are sent one after the other on one session. A line with several statements is one query string.
@@ -28,6 +28,7 @@ class Case(msgspec.Struct, frozen=True):
     parameters  JSON list of texts (or null) for $1, $2, ... of the last step: sent as a prepared statement only
     data        what a COPY FROM STDIN gets
     autocommit  every step is a transaction of its own; then the steps in `cleanup` run past the gateway
+    costs       the answer shows a plan's costs, which are other ones in enforced mode: there only its shape is compared
     unstable    the answer is never the same twice (times, counters): only its shape is compared
     hash        the answer shows hashes, which no two connections share: only canaries are searched
     describe    a query with the columns of a COPY

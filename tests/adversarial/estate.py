@@ -14,10 +14,12 @@ from tests.adversarial.canaries import Canaries
 from tests.adversarial.runner import Line
 from tests.adversarial.worlds import MASKS, POLICY, SCHEMA, World
 from tests.support import wire
+from tests.support.enforced import ENFORCED, apply, remove
 from tests.support.gateway import Gateway, upstream_of
 from tests.support.issuer import TestIssuer
-from tests.support.postgres import PASSWORD, PostgresServer
+from tests.support.postgres import MASKED_ROLE, PASSWORD, PostgresServer
 
+READER = "app_trust"
 ROLE = "app_clear"                  # the raw client knows cleartext passwords only
 DATABASES = ("estate_a", "estate_b")
 # Beside the columns of the policy: computed from them, their relatives, and what views show of them.
@@ -39,6 +41,7 @@ class Stage(msgspec.Struct):
     server: PostgresServer
     canaries: Canaries
     masked: frozenset[tuple[int, int]]
+    enforced: bool = False
 
     def through(self, world: int) -> Line:
         """A connection through the gateway, as somebody with masks."""
@@ -50,10 +53,25 @@ class Stage(msgspec.Struct):
         return Line(connect)
 
     def past(self, world: int) -> Line:
-        """A connection to the server itself, with the rights that the gateway has."""
+        """A connection to the server itself, with the rights that the gateway's role has.
+
+        In enforced mode with those of the masked role, and hidden columns besides.
+        """
+        return self._direct(world, READER if self.enforced else ROLE)
+
+    def masked_role(self, world: int) -> Line:
+        """In enforced mode: as the gateway itself logs in for people with masks, but without the gateway."""
+        return self._direct(world, MASKED_ROLE)
+
+    @property
+    def role(self) -> str:
+        """Whose rights people with masks have."""
+        return MASKED_ROLE if self.enforced else ROLE
+
+    def _direct(self, world: int, role: str) -> Line:
         def connect() -> wire.WireClient:
             client = wire.WireClient(self.server.port, timeout=20)
-            client.login(ROLE, DATABASES[world], PASSWORD)
+            client.login(role, DATABASES[world], PASSWORD)
             return client
 
         return Line(connect)
@@ -67,19 +85,41 @@ class Stage(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def stage(server: PostgresServer, issuer: TestIssuer) -> Iterator[Stage]:
-    """Both databases and a running gateway. OIDs are equal in both: one is a copy of the other, made without rows."""
+def stage(server: PostgresServer, issuer: TestIssuer, *, enforced: bool = False) -> Iterator[Stage]:
+    """Both databases and a running gateway. OIDs are equal in both: one is a copy of the other, made without rows.
+
+    `enforced`: the gateway's role for people with masks may not read hidden columns.
+    """
     worlds = [World(number) for number in range(2)]
     with contextlib.ExitStack() as stack:
+        if enforced:
+            stack.callback(remove, server)
         stack.enter_context(_databases(server, worlds))
         with server.connect(DATABASES[0]) as db:
             numbers = {name: (oid, attnum) for name, oid, attnum in db.execute(ORIGINS)}
         masked = frozenset(numbers[name] for name in {*MASKS, *ALSO})
         connections = {name: upstream_of(server, name, user=ROLE) for name in DATABASES}
-        gateway = stack.enter_context(Gateway(issuer, connections, policy=POLICY, config={"listen": {"workers": 1}}))
+        if enforced:
+            connections = {name: connection | ENFORCED for name, connection in connections.items()}
+        gateway = Gateway(issuer, connections, policy=POLICY, config={"listen": {"workers": 1}})
+        if enforced:
+            for name in DATABASES:
+                apply(server, gateway, name, name)
+                _let_read(server, name)
+        stack.enter_context(gateway)
         canaries = Canaries((column, value) for world in worlds for column, values in world.secrets.items()
                             for value in values)
-        yield Stage(gateway, server, canaries, masked)
+        yield Stage(gateway, server, canaries, masked, enforced)
+
+
+def _let_read(server: PostgresServer, database: str) -> None:
+    """What the masked role may do, with hidden columns."""
+    with server.connect(database) as db:
+        for statement in (
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, hr TO {}",
+            "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {}", "GRANT USAGE ON SCHEMA public, hr TO {}",
+        ):
+            db.execute(sql.SQL(statement).format(sql.Identifier(READER)))
 
 
 @contextlib.contextmanager

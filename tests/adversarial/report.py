@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,8 @@ import msgspec
 
 from tests.adversarial import generate
 from tests.adversarial.cases import HERE, Case
-from tests.adversarial.estate import DATABASES, RESTART, ROLE, Stage
+from tests.adversarial.estate import DATABASES, RESTART, Stage
+from tests.adversarial.forms import simple, text
 from tests.adversarial.runner import Leak, Trial, attack, compared, play, trial
 from tests.adversarial.shapes import differences
 from tests.support import wire
@@ -30,16 +32,32 @@ def attacked(stage: Stage, cases: list[Case], runs: Counter[str], *, thorough: b
                 stage.repair([case.flags["cleanup"]])
 
 
+def bare(stage: Stage, cases: list[Case]) -> Iterator[Leak]:
+    """Every leak in plain form, sent as the masked role to the server itself."""
+    stage.repair([RESTART])
+    with stage.masked_role(0) as first, stage.masked_role(1) as second:
+        for case in cases:
+            units = simple(case) or text(case)
+            if units is not None and (what := compared(case, units, (first, second), stage.canaries)):
+                yield Leak(case, "simple", what)
+            if "cleanup" in case.flags:
+                stage.repair([case.flags["cleanup"]])
+
+
 def tried(stage: Stage, cases: list[Case]) -> Iterator[tuple[Case, list[Trial]]]:
     """Every benign case in all forms that fit, beside the server's own answer."""
-    with stage.past(0) as direct, stage.through(0) as gateway, stage.server.connect(DATABASES[0]) as db:
+    with contextlib.ExitStack() as stack:
+        gateway, db = stack.enter_context(stage.through(0)), stack.enter_context(stage.server.connect(DATABASES[0]))
+        direct = stack.enter_context(stage.masked_role(0) if stage.enforced else stage.past(0))
+        reader = stack.enter_context(stage.past(0)) if stage.enforced else None
+
         def restart() -> None:
             db.execute(RESTART)
 
         for case in cases:
             reads = case.statement is not None and case.statement.tag == "SelectStmt" and "nextval" not in case.last
             before = _nothing if reads else restart
-            yield case, list(trial(case, direct, gateway, stage.masked, stage.canaries, before))
+            yield case, list(trial(case, direct, gateway, stage.masked, stage.canaries, before, reader))
 
 
 def _nothing() -> None:
@@ -51,7 +69,7 @@ def described(stage: Stage) -> tuple[int, set[str]]:
     commands = (HERE / "benign" / "psql.txt").read_text().splitlines()
     script = "".join(f"\\echo == {number}\n{command}\n" for number, command in enumerate(commands))
     shown = []
-    for dsn in (stage.server.dsn(DATABASES[0], ROLE), stage.gateway.dsn(DATABASES[0])):
+    for dsn in (stage.server.dsn(DATABASES[0], stage.role), stage.gateway.dsn(DATABASES[0])):
         done = subprocess.run(
             [stage.server.bin / "psql", "-X", "--no-password", dsn], input=script, text=True, timeout=60, cwd="/",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment())
@@ -89,7 +107,8 @@ def generated(stage: Stage, seeds: Iterable[int]) -> Random:
                 result.refused += 1
             else:
                 result.passed += 1
-                found = differences(expected.frames, answer.frames, stage.masked, [], stable=True)
+                found = differences(
+                    expected.frames, answer.frames, stage.masked, [], stable=True, enforced=stage.enforced)
                 if found.problem or answer.ended:
                     result.wrong.append(f"{found.problem or 'the connection ended'}: {case.last}")
     return result

@@ -29,6 +29,8 @@ from psycopg import sql
 from tests.support.certs import Certificates
 
 PASSWORD = "correct horse"
+# Made by whoever needs it, as enforced mode does.
+MASKED_ROLE = "app_masked"
 ROLES = {"app": "scram-sha-256", "app_md5": "md5", "app_clear": "password", "app_trust": "trust"}
 
 
@@ -224,6 +226,7 @@ class PostgresServer:
         rules = ["local all postgres trust", "host all postgres 127.0.0.1/32 trust"]
         rules += [f"{host} all {role} 127.0.0.1/32 {method}" for role, method in ROLES.items()]
         rules += [f"local all {role} {method}" for role, method in ROLES.items()]
+        rules += [f"{host} all {MASKED_ROLE} 127.0.0.1/32 password", f"local all {MASKED_ROLE} trust"]
         rules.append(f"{host} all all 127.0.0.1/32 scram-sha-256")
         (self.data / "pg_hba.conf").write_text("\n".join(rules) + "\n")
 

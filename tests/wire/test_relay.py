@@ -384,6 +384,69 @@ def test_described_statement_masks_in_the_formats_of_bind(tmp_path: Path, delive
         expect(pair.client, BOUND + row(b"\0\0\0\1", b"***", b"**11") + complete("SELECT 1") + READY)
 
 
+VIEW = [(900, 1, 500, 1), (900, 2, 500, 2), (900, 3, 500, 3)]
+
+
+def sending(tmp_path: Path, sent: bytes, types: bytes = b"", zero_origin: int = 0) -> RelayBench:
+    """A front that puts another text in place of every one."""
+    def decide(bench: RelayBench, event: tuple[Any, ...]) -> None:
+        bench.relay.decide(event[1], event[2], model.ACTION_ALLOW, model.FLAG_TOUCHED, label=b"{}", sent=sent,
+                           sent_types=types, zero_origin=zero_origin)
+
+    bench = RelayBench(tmp_path, decide=decide)
+    bench.relay.define_context(7, MASKS, [*COLUMNS, (900, 2, 0), (900, 3, 1)], VIEW)
+    return bench
+
+
+@deliveries
+def test_a_verdict_may_have_another_text_sent(tmp_path: Path, delivery: Delivery) -> None:
+    """Its columns are those of the table again when they reach the client; the journal keeps what came."""
+    sent = b"select * from view"
+    view = row_description(("id", 900, 1, 23, 0), ("ssn", 900, 2, 25, 0), ("card", 900, 3, 25, 0), ("n", 0, 0, 23, 0))
+    table = row_description(("id", 500, 1, 23, 0), ("ssn", 500, 2, 25, 0), ("card", 500, 3, 25, 0), ("n", 0, 0, 23, 0))
+    with sending(tmp_path, sent, zero_origin=1) as bench:
+        pair = bench.session(7)
+        for _ in range(2):              # the second time from the cache
+            send(pair.client, delivery(wire.query("select * from customers where id = 1")))
+            expect(pair.upstream, wire.query(sent.decode()))
+            send(pair.upstream, delivery(view + row(b"1", b"***", b"**11", b"5") + complete("SELECT 1") + READY))
+            expect(pair.client, table + row(b"1", b"***", b"**11", b"5") + complete("SELECT 1") + READY)
+        assert len(bench.of_kind("verdict")) == 1
+        texts = b"".join(r.payload for r in bench.records_of(model.KIND_STATEMENT))
+        assert b"from customers where id = 1" in texts
+        assert sent not in texts
+
+
+@deliveries
+def test_another_text_goes_with_its_types_and_the_clients_name(tmp_path: Path, delivery: Delivery) -> None:
+    types = struct.pack("!II", 23, 25)
+    with sending(tmp_path, b"select $1, $2", types) as bench:
+        pair = bench.session(7)
+        pair.client.sendall(wire.parse("select ssn from customers where id = $1 and ssn = $2", "mine") + wire.SYNC)
+        body = b"mine\0select $1, $2\0\0\2" + types
+        expect(pair.upstream, b"P" + struct.pack("!I", len(body) + 4) + body + wire.SYNC)
+        send(pair.upstream, delivery(PARSED + READY))
+        expect(pair.client, PARSED + READY)
+        # Another literal is another text: nothing is rewritten by a template.
+        pair.client.sendall(wire.query("select ssn from customers where id = 1"))
+        expect(pair.upstream, wire.query("select $1, $2"))
+        pair.upstream.sendall(complete("SELECT 0") + READY)
+        expect(pair.client, complete("SELECT 0") + READY)
+        pair.client.sendall(wire.query("select ssn from customers where id = 2"))
+        expect(pair.upstream, wire.query("select $1, $2"))
+        pair.upstream.sendall(complete("SELECT 0") + READY)
+        expect(pair.client, complete("SELECT 0") + READY)
+        assert len(bench.of_kind("verdict")) == 3
+
+
+@pytest.mark.parametrize("more", [
+    {"sent": b"a\0b"}, {"sent": b"a", "sent_types": b"abc"}, {"sent_types": b"abcd"}, {"sent": b"x" * (17 << 20)},
+])
+def test_a_text_that_cannot_be_sent_is_an_error(tmp_path: Path, more: dict[str, bytes]) -> None:
+    with RelayBench(tmp_path) as bench, pytest.raises(ValueError, match="decide"):
+        bench.relay.decide(1, 1, model.ACTION_ALLOW, 0, label=b"{}", **more)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("flags", "description"),
     [

@@ -95,7 +95,8 @@ class FakeContexts:
         self.broken = False
 
     def obtain(
-        self, identity: model.Identity, connection: str, snapshot: Any, catalog: Any, client: model.Client
+        self, identity: model.Identity, connection: str, snapshot: Any, catalog: Any, client: model.Client,
+        entry: Any = None,
     ) -> FakeContext:
         if self.broken:
             raise RuntimeError("a bug")

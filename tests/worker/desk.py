@@ -71,24 +71,29 @@ class FakeRelay:
         self.notices: list[dict[str, str]] = []
         self.notes: list[dict[str, Any]] = []
         self.contexts: dict[int, tuple[Any, Any]] = {}
+        self.aliases: dict[int, Any] = {}
         self.dropped: list[int] = []
         self.describe: dict[str, bytes] = {}
         self.desk: VerdictDesk | None = None
         self.session: Any = None
 
-    def define_context(self, number: int, masks: Any, columns: Any, types: bytes = b"") -> None:
+    def define_context(
+        self, number: int, masks: Any, columns: Any, types: bytes = b"", aliases: Any = ()
+    ) -> None:
         self.contexts[number] = (masks, columns)
+        self.aliases[number] = aliases
 
     def drop_context(self, number: int) -> None:
         self.dropped.append(number)
 
     def decide(self, session: int, serial: int, action: int, flags: int, *, label: bytes, error: bytes = b"",
                zero_origin: int = 0, copy_plan: bytes = b"", cache: bool = True,
-               free_constants: bytes = b"", limit_s: float = 0.0) -> None:
+               free_constants: bytes = b"", limit_s: float = 0.0, sent: bytes = b"", sent_types: bytes = b"") -> None:
         self.decisions.append({
             "session": session, "serial": serial, "action": action, "flags": flags, "label": orjson.loads(label),
             "error": parse_fields(error[5:]) if error else {}, "zero": zero_origin, "plan": copy_plan, "cache": cache,
-            "free": array("I", free_constants).tolist(), "limit": limit_s})
+            "free": array("I", free_constants).tolist(), "limit": limit_s,
+            "sent": sent.decode(), "sent_types": sent_types})
 
     def probe(self, session: int, serial: int, sql: bytes, types: bytes = b"") -> None:
         self.probes.append((sql.decode(), types))

@@ -143,6 +143,7 @@ SELECT "vendors"."id", "vendors"."name", "vendors"."email", "vendors"."city", "v
 SELECT "vendors"."id", "vendors"."name", "vendors"."email", "vendors"."city", "vendors"."account", "vendors"."ssn" FROM "vendors" ORDER BY "vendors"."account" DESC;
 
 -- explain
+--! costs
 EXPLAIN SELECT "people"."id", "people"."name", "people"."city", "people"."dept", "people"."joined", "people"."boss", "people"."note", "people"."ssn", "people"."email", "people"."salary", "people"."account", "people"."born", "people"."token" FROM "people" WHERE "people"."id" = 1;
 
 -- select for update
