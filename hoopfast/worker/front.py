@@ -292,8 +292,7 @@ class Front:
 
     def _set_context(self, session: Session, snapshot: Snapshot, catalog: Any, *, masked: bool) -> None:
         entry = entry_as(self.plan, session) if self.plan is not None else None
-        context = self._contexts.obtain(
-            session.identity, session.connection, snapshot, catalog, session.client, entry)
+        context = self._contexts.obtain(session.identity, session.connection, snapshot, catalog, session.client, entry)
         session.snapshot, session.context, session.masked = snapshot, context, masked
         try:
             self._relay.set_context(session.id, context.number)

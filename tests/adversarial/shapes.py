@@ -108,6 +108,19 @@ def differences(
     return result
 
 
+def unordered(frames: list[wire.Frame], masked: frozenset[Origin], sql: str) -> tuple[bytes, list[Row]]:
+    """What an answer says if the order of rows says nothing: its columns, and the values that are not hidden, sorted.
+
+    LIMIT without an order may choose any rows: then how many there are.
+    """
+    described = next((frame.body for frame in frames if frame.kind == "T"), b"\0\0")
+    hidden = {place for place, origin in enumerate(origins_of(described)) if origin in masked}
+    rows = [[value for place, value in enumerate(row) if place not in hidden] for row in wire.rows(frames)]
+    if " LIMIT " in sql:
+        rows = [[] for _ in rows]
+    return without_tables(described), sorted(rows, key=repr)
+
+
 def _returned(mine: bytes, theirs: bytes, masked: frozenset[Origin]) -> bool:
     """Whether two RowDescriptions differ in nothing but hidden columns without an origin."""
     bare = bytearray(mine)
