@@ -43,7 +43,7 @@ SELECT (%(day)s::bigint << 36) + n, %(before)s + n,
  CASE WHEN random() < 0.01 THEN 100000 * (1 + n %% 20) ELSE 200 + n %% 1000 END, 1,
  CASE WHEN n %% 50 = 0 THEN 2 WHEN n %% 201 = 0 THEN 3 ELSE 1 END,
  '{"parameters":["4711"],"tag":"SELECT 1","bytes":120}'
-FROM generate_series(1, %(count)s) n"""
+FROM generate_series(1::bigint, %(count)s) n"""
 _MARKS = """INSERT INTO marks SELECT 'sqlstate', (array['42P01', '23505', '57014'])[1 + id %% 3], id FROM events
  WHERE kind = 2 AND id >= %(day)s::bigint << 36 AND id < (%(day)s::bigint + 1) << 36"""
 _SPANS = "INSERT INTO spans SELECT id / 4096, min(at), max(at) FROM events GROUP BY 1"

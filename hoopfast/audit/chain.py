@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -118,6 +118,14 @@ def is_signed(checkpoint: Checkpoint, public: Ed25519PublicKey) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def is_signed_by(line: bytes | None, keys: Collection[str]) -> bool:
+    """Whether a checkpoint names one of these keys (ids); not whether its signature is right."""
+    try:
+        return line is not None and parse_checkpoint(line).key in keys
+    except BadCheckpoint:
+        return False
 
 
 # ---------------------------------------------------------------- writing

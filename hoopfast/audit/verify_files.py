@@ -14,7 +14,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hoopfast._wire import leaf_hashes, merkle_root
-from hoopfast.audit.chain import HASH_BYTES, Chain, Checkpoint, key_id
+from hoopfast.audit.chain import HASH_BYTES, Chain, Checkpoint, is_signed_by, key_id
 from hoopfast.audit.sinks.jsonl_seal import CHECKPOINTS, START, Spot, event_files, file_place, parse_spot, read_lines
 from hoopfast.audit.verify import Report, check_second, file_lines, finish, link
 from hoopfast.errors import GatewayError
@@ -221,18 +221,26 @@ def verify_objects(
     directory: Path, keys: Iterable[Ed25519PublicKey], *, second: Path | None = None, begin: int = 1,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Check a copy of what the s3 sink wrote, `events/` and `checkpoints/`: the chains that a trusted key began."""
+    """Check a copy of what the s3 sink wrote, `events/` and `checkpoints/`: the chains that a trusted key began, or
+    signed last."""
     trusted = list(keys)
     report = Report(str(directory))
     chains = sorted(path.name for path in (directory / "checkpoints").iterdir() if path.is_dir())
-    own = [name for name in chains if name in {key_id(key) for key in trusted}]
+    known = {key_id(key) for key in trusted}
+    home = directory / "checkpoints"
+    own = [name for name in chains if name in known or is_signed_by(_last_line(home / name), known)]
     for name in own:
         _check_objects(report, directory, name, Chain(trusted), second, begin, progress)
     if not own:
-        report.add("removed", 0, "there is no chain that was begun by a trusted key")
+        report.add("removed", 0, "there is no chain that a trusted key began, or signed last")
     if others := sorted(set(chains) - set(own)):
         report.notes.append(f"chains of other gateways were not checked, give their keys: {', '.join(others)}")
     return report
+
+
+def _last_line(directory: Path) -> bytes | None:
+    last = max(directory.glob("*.json"), default=None)
+    return last.read_bytes().rstrip(b"\n") if last is not None else None
 
 
 def _check_objects(

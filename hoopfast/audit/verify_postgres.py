@@ -16,7 +16,7 @@ import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hoopfast._wire import OUTCOME_TEXTS, leaf_hashes
-from hoopfast.audit.chain import Checkpoint, Proof, key_id, parse_checkpoint
+from hoopfast.audit.chain import Checkpoint, Proof, is_signed_by, key_id, parse_checkpoint
 from hoopfast.audit.database import PostgresDatabase, connect_reader, first_line
 from hoopfast.audit.events import utc
 from hoopfast.audit.sinks.sqlite import EVENT_CODES, NAMED, SPAN, USUAL_KIND
@@ -212,7 +212,7 @@ def verify_postgres(
     dsn: str, keys: Iterable[Ed25519PublicKey], *, name: str = "postgres", keep_days: int = 0, begin: int = 1,
     second: Any = None, progress: Callable[[int], None] = lambda _: None,
 ) -> list[Report]:
-    """A report for each chain that one of these keys began. Raises GatewayError when the store cannot be read.
+    """A report for each chain that one of these keys began, or signed last. Raises GatewayError when it cannot be read.
 
     `keep_days`: what the configuration says of retention; 0: what the store says.
     """
@@ -221,19 +221,19 @@ def verify_postgres(
     with _opened(dsn) as db:
         reports, others = [], []
         for log, key in db.execute("SELECT id, key FROM logs ORDER BY id").fetchall():
-            if key not in known:
+            trail = PostgresTrail(db, log, keep_days)
+            if key not in known and not is_signed_by(trail.checkpoint(trail.last_number()), known):
                 others.append(key)
                 continue
             report = Report(f"{name}, chain of key {key}")
             reports.append(report)
             try:
-                verify_trail(PostgresTrail(db, log, keep_days), report, trusted, second=second, begin=begin,
-                             progress=progress)
+                verify_trail(trail, report, trusted, second=second, begin=begin, progress=progress)
             except psycopg.errors.InternalError as failure:
                 report.add("changed", 0, f"the store is damaged: {first_line(failure)}")
         if not reports:
             report = Report(name)
-            report.add("removed", 0, "the store has no chain that was begun by a trusted key")
+            report.add("removed", 0, "the store has no chain that a trusted key began, or signed last")
             reports.append(report)
         if others:
             reports[0].notes.append(f"chains of other gateways were not checked, give their keys: {', '.join(others)}")

@@ -20,6 +20,8 @@ from hoopfast.config_sinks import Sink
 from hoopfast.errors import AuditUnavailable
 from tests.audit.test_search import EVENTS, A, B, statement
 
+pytestmark = pytest.mark.server
+
 
 class Cluster:
     """Brokers, and what is in a topic of theirs."""

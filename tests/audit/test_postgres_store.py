@@ -11,19 +11,21 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hoopfast.audit import finding
 from hoopfast.audit.chain import check_proof
 from hoopfast.audit.database import PostgresStore, words_of
 from hoopfast.audit.events import Event, encode
 from hoopfast.audit.keys import KeyRing
+from hoopfast.audit.outlet import DeadLetters
 from hoopfast.audit.search import AuditReader
 from hoopfast.audit.sinks import postgres as postgres_module
 from hoopfast.audit.sinks.postgres import PostgresSink
 from hoopfast.audit.sinks.postgres_schema import script
 from hoopfast.audit.verify import Report, verify_trail
-from hoopfast.audit.verify_postgres import PostgresTrail, prove_postgres, verify_postgres
+from hoopfast.audit.verify_files import verify_export
+from hoopfast.audit.verify_postgres import PostgresTrail, checkpoint_lines, prove_postgres, verify_postgres
 from hoopfast.errors import AuditUnavailable, GatewayError
 from tests.audit.test_search import EVENTS, FILTERS, FULL, A, B, found, statement
 from tests.support.postgres import PostgresServer
@@ -301,6 +303,24 @@ def test_tampering_is_found(store: Store) -> None:
         assert kind in {problem.kind for problem in report.problems}, (change, report)
 
 
+def test_keys_are_rotated_and_the_new_one_alone_is_enough(store: Store) -> None:
+    one, two = batches(2)
+    sink = store.sink()
+    sink.write(one)
+    sink._transaction(sink._ready(), lambda: sink._seal(sink._ready()), ())
+    KeyRing(store.root / "audit-keys").rotate()
+    sink.write(two)
+    sink.close()
+    newest = store.keys[-1:]
+    reports = verify_postgres(store.dsn, newest)
+    assert [(report.good, report.events, report.checkpoints) for report in reports] == [(True, 10, 3)], reports
+    again = store.sink()
+    again.write(batches(3)[2])
+    again.close()
+    assert [report.good for report in verify_postgres(store.dsn, newest)] == [True]
+    assert not verify_postgres(store.dsn, [Ed25519PrivateKey.generate().public_key()])[0].good
+
+
 def test_one_event_is_proven(store: Store) -> None:
     sink = store.sink()
     sink.write(EVENTS)
@@ -309,6 +329,54 @@ def test_one_event_is_proven(store: Store) -> None:
         assert check_proof(prove_postgres(store.dsn, name), store.keys) == []
     with pytest.raises(GatewayError, match="no event"):
         prove_postgres(store.dsn, f"{A}/999")
+
+
+def test_an_export_is_checked_with_checkpoints_kept_elsewhere(store: Store) -> None:
+    second = store.root / "kept"
+    sink = store.sink(checkpoints=second)
+    for part in (EVENTS, *batches(2)):
+        sink.write(part)
+        sink._transaction(sink._ready(), lambda: sink._seal(sink._ready()), ())
+        sink.sync()
+    sink.close()
+    assert [line.encode() for (line,) in store.ask("SELECT line FROM checkpoints ORDER BY number")] == [
+        *checkpoint_lines(store.dsn, store.keys, 0)] == second.read_bytes().splitlines()
+    assert store.verify(second=second)[0].good
+    exported = store.root / "all.jsonl"
+    lines = list(AuditReader(PostgresStore(store.dsn)).export())
+    exported.write_bytes(b"".join(line + b"\n" for line in lines))
+    assert verify_export(exported, second, store.keys).good
+    exported.write_bytes(b"".join(line + b"\n" for line in [*lines[:8], *lines[9:]]))
+    assert [problem.kind for problem in verify_export(exported, second, store.keys).problems] == ["removed"]
+    exported.write_bytes(b"".join(line.replace(b"SELECT 2", b"SELECT 3") + b"\n" for line in lines))
+    assert [problem.kind for problem in verify_export(exported, second, store.keys).problems] == ["changed"]
+
+
+def test_a_text_with_more_words_than_an_index_takes_is_found(store: Store) -> None:
+    sink = store.sink()
+    words = " ".join(f"w{n}" for n in range(60_000))
+    sink.write([statement(A, 1, f"INSERT INTO t VALUES ('{words} needle')"), statement(A, 2, "SELECT needle")])
+    sink.close()
+    reader = AuditReader(PostgresStore(store.dsn))
+    assert found(reader, text="needle w59999") == [(A, 1)]
+    assert found(reader, text="needle") == [(A, 2), (A, 1)]
+
+
+def test_an_event_that_postgresql_refuses_is_a_dead_letter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = DeadLetters(store.root / "dead", "postgres")
+    sink = store.sink(letters=letters)
+    real = postgres_module.Rows.lines
+
+    def lines(self: Any, *args: Any) -> bytes:
+        return real(self, *args).replace(b"poison", b"\\xff")
+
+    monkeypatch.setattr(postgres_module.Rows, "lines", lines)
+    bad = statement(A, 50, "SELECT 1", parameters=("poison",))
+    sink.write([*EVENTS[:3], bad, *EVENTS[3:]])
+    sink.close()
+    assert sorted(store.names()) == sorted((event.session, event.seq) for event in EVENTS)
+    assert letters.count == 1
+    assert store.verify()[0].good
 
 
 def test_retention_removes_old_days_and_the_rest_stays_provable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ from hoopfast.errors import AuditUnavailable
 from tests.audit.test_postgres_store import batches
 from tests.audit.test_search import EVENTS
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,23 @@ from tests.support.schema import faults
 def test_the_published_file_is_up_to_date() -> None:
     published = orjson.loads((ROOT / "docs" / "events.schema.json").read_bytes())
     assert published == orjson.loads(orjson.dumps(events_schema())), "hoopfast audit schema > docs/events.schema.json"
+
+
+def test_the_document_has_an_example_of_each_event_and_every_action() -> None:
+    text = (ROOT / "docs" / "events.md").read_text()
+    examples = [orjson.loads(part) for part in re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    events = [example["event"] for example in examples]
+    assert events == ["session_start", "statement", "session_end", "note", "gateway"]
+    assert faults(map(orjson.dumps, examples)) == []
+    actions = set()
+    for path in (ROOT / "hoopfast").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+                name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                if name in {"record", "_record", "gateway_event"}:
+                    actions.add(call.args[0].value)
+    assert len(actions) > 10
+    assert not [action for action in actions if f"`{action}`" not in text]
 
 
 def test_every_event_fits(tmp_path: Path) -> None:
