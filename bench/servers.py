@@ -150,6 +150,7 @@ class Arena:
             "pgbouncer-tls": lambda: self._pgbouncer(tls=True), "haproxy": self._haproxy,
             "hoopfast": lambda: self._hoopfast("hoopfast"), "hoopfast-tls": lambda: self._hoopfast("hoopfast-tls"),
             "hoopfast-epoll": lambda: self._hoopfast("hoopfast-epoll"),
+            "hoopfast-disk": lambda: self._hoopfast("hoopfast-disk"),
         }
         for name in self._names:
             peer = makers[name]()
@@ -234,7 +235,7 @@ class Arena:
         return Peer("haproxy", port, "app", PASSWORD, False, _family(pid), _family(pid))
 
     def _hoopfast(self, name: str) -> Peer:
-        """`relay: auto` is io_uring where the kernel allows it; `hoopfast-epoll` is there to compare."""
+        """`relay: auto` is io_uring where the kernel allows it; `hoopfast-epoll` is there to compare, as is `-disk`."""
         tls = name.endswith("-tls")
         issuer = self._stack.enter_context(TestIssuer())
         listen: dict[str, Any] = {"workers": self._workers, "max_sessions": 20_000}
@@ -242,7 +243,8 @@ class Arena:
             listen["tls"] = {"cert": str(self.certificates.cert), "key": str(self.certificates.key)}
         gateway = Gateway(
             issuer, {DATABASE: upstream_of(self.postgres, DATABASE), **self._connections}, policy=self._policy,
-            config={"listen": listen, "relay": "epoll" if name.endswith("-epoll") else "auto"},
+            config={"listen": listen, "relay": "epoll" if name.endswith("-epoll") else "auto",
+                    "audit": {"durability": "disk" if name.endswith("-disk") else "process"}},
         )
         self._stack.enter_context(gateway)
         self.gateways.append(gateway)

@@ -48,6 +48,9 @@ class Segment:
     def __init__(self, path: str, size: int, worker: int, sequence: int) -> None: ...
     path: str
 
+def journal_cost(segment: Segment, payloads: list[bytes], rounds: int) -> float:
+    """CPU ns that it takes to write these payloads as records, on average of `rounds`; the segment is overwritten. For bench/."""
+
 # Events, as tuples whose first item is the name:
 #   ("verdict", session, serial, kind, context, text, types, bind, status)
 #        kind "Q" (simple), "P" (Parse), "B" (Bind of an ASK statement; `bind` is the raw Bind body), "F" (FunctionCall)

@@ -1,6 +1,8 @@
 # The journal: append-only records in preallocated, mapped segment files (format: docs/architecture.md).
 # Written by the relay thread only. No system call per record; segments are made by the front and handed over.
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
 cdef struct JournalSegment:
     uint8_t* base
     size_t size
@@ -221,3 +223,31 @@ cdef class Segment:
 
     def __dealloc__(self):
         segment_free(self.s)
+
+
+def journal_cost(Segment segment, list payloads, int rounds):
+    cdef Journal j
+    cdef Part parts[64]
+    cdef int n = len(payloads), i, k
+    cdef size_t need = 0
+    cdef int64_t began, took
+    if segment.s == NULL or not 0 < n <= 64:
+        raise ValueError("a segment that was not handed over, and up to 64 payloads")
+    for i in range(n):
+        parts[i].p = PyBytes_AS_STRING(payloads[i])
+        parts[i].n = PyBytes_GET_SIZE(payloads[i])
+        need += record_size(parts[i].n)
+    if need + JOURNAL_SLACK + SEGMENT_HEADER > segment.s.size:
+        raise ValueError("the payloads are larger than the segment")
+    memset(&j, 0, sizeof(j))
+    j.current = segment.s
+    j.at = SEGMENT_HEADER
+    with nogil:
+        began = hf_clock(CLOCK_THREAD_CPUTIME_ID)
+        for k in range(rounds):
+            if j.at + need + JOURNAL_SLACK > j.current.size:
+                j.at = SEGMENT_HEADER
+            for i in range(n):
+                journal_put(&j, KIND_NOTE, 1, k, began, began, &parts[i], 1)
+        took = hf_clock(CLOCK_THREAD_CPUTIME_ID) - began
+    return took / <double>rounds

@@ -1,7 +1,6 @@
 # What Decoder (decode.pyx) makes of records: sessions, definitions, portals, statements.
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 cdef enum:                      # what a statement was

@@ -33,7 +33,7 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<time.h>" nogil:
     enum:
-        CLOCK_MONOTONIC, CLOCK_REALTIME
+        CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:

@@ -256,8 +256,12 @@ class Rare:
                 self._verdicts.clear()
             verdict = self._verdicts[key] = _verdict(payload[12 : 12 + n], types)
         label, oids, tail = verdict
+        text = payload[at + m :]
+        if text[:1] == b"\0":
+            # Of a FunctionCall: no SQL has a NUL. What stands behind two more is the title that `called` has given it.
+            text = text.rpartition(b"\0\0")[2] if b"\0\0" in text else b""
         # Another client_encoding: what is no UTF-8 is kept as its bytes.
-        made = Definition(payload[at + m :].decode("utf-8", "backslashreplace"), oids, label)
+        made = Definition(text.decode("utf-8", "backslashreplace"), oids, label)
         return made, types, _json.encode(made.sql), tail
 
     def header(self, payload: bytes) -> tuple[Header, bytes]:
@@ -269,10 +273,10 @@ class Rare:
         return parse_function_call(body)
 
     def called(self, call: Call, definition: Definition) -> tuple[bytes, bytes, bytes | None]:
-        """Of a FunctionCall: a text for it where it has none (UTF-8), its arguments, and their bytes."""
+        """Of a FunctionCall: a title where it has no text (see `define`), its arguments, and their bytes."""
         oid, formats, values = call
         name = definition.label.function
-        title = b"" if definition.sql else f"function call {oid}{': ' if name else ''}{name}".encode()
+        title = b"" if definition.sql else f"\0\0function call {oid}{': ' if name else ''}{name}".encode()
         arguments = decode_parameters(definition.label.arguments or definition.types, formats, values)
         return title, _json.encode(arguments), _binary(formats, values)
 

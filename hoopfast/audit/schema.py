@@ -16,6 +16,7 @@ _PATTERNS = {
     "session": "^[0-9a-f]{16}$",
     "at": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{9}Z$",
 }
+OPTIONAL = ("first_row_us", "parameter_bytes")
 _KINDS = ("simple", "extended", "parse", "function", "lost")
 
 
@@ -30,8 +31,8 @@ def events_schema() -> dict[str, Any]:
             fields["schema"] = {"const": SCHEMA}
             for field, pattern in _PATTERNS.items():
                 fields[field]["pattern"] = pattern
-            # Everything is written, also what has its usual value.
-            part["required"] = list(fields)
+            # Everything is written, also what has its usual value, but for what says that there is none.
+            part["required"] = [field for field in fields if field not in OPTIONAL]
     statement = defs["Statement"]["properties"]
     statement["outcome"] = {"enum": sorted({*OUTCOMES.values(), RUNNING})}
     statement["kind"] = {"enum": list(_KINDS)}

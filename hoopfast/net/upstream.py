@@ -97,6 +97,38 @@ async def login(
         channel.close()
 
 
+async def ask(
+    target: config.Upstream,
+    context: TlsContext | None,
+    password: Callable[[], Awaitable[str]],
+    sql: str,
+    *,
+    deadline: float,
+) -> list[tuple[str | None, ...]]:
+    """The rows of one small query of the gateway's own, on a connection of its own. UpstreamFault as `login`."""
+    channel, _ = await _reach(target, context, deadline)
+    try:
+        own = {"user": target.user, "database": target.database, "application_name": "hoopfast"}
+        await channel.write(messages.startup_message(messages.PROTOCOL_3_0, own))
+        await _converse(channel, target, password, 0)
+        await channel.write(messages.query(sql))
+        rows: list[tuple[str | None, ...]] = []
+        for _ in range(LOGIN_MESSAGES_MAX):
+            kind, body = await _next(channel, target)       # raises what an ErrorResponse says
+            if kind == b"D":
+                rows.append(messages.parse_data_row(body))
+            elif kind == b"Z":
+                await channel.write(messages.frame(b"X", b""))
+                return rows
+        raise ValueError("its answer has no end")
+    except TimeoutError:
+        raise _unreachable(target, "it did not answer in time") from None
+    except (PeerGone, TlsFailed, ClientFault, ValueError) as failure:
+        raise _broken(target, str(failure)) from None
+    finally:
+        channel.close()
+
+
 # ---------------------------------------------------------------- reaching it
 
 async def _reach(target: config.Upstream, context: TlsContext | None, deadline: float) -> tuple[Channel, Route]:

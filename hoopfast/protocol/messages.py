@@ -192,6 +192,24 @@ def parse_row_description(body: bytes) -> list[Field]:
     return fields
 
 
+def parse_data_row(body: bytes) -> tuple[str | None, ...]:
+    """Values in text format, UTF-8. Raises ValueError when it is no DataRow."""
+    if len(body) < 2:
+        raise ValueError("a row has no number of columns")
+    values: list[str | None] = []
+    at = 2
+    for _ in range(int.from_bytes(body[:2])):
+        length = int.from_bytes(body[at : at + 4], signed=True)
+        at += 4
+        if length < -1 or at + max(length, 0) > len(body):
+            raise ValueError("a value is longer than its row")
+        values.append(body[at : at + length].decode() if length >= 0 else None)
+        at += max(length, 0)
+    if at != len(body):
+        raise ValueError("a row is longer than its values")
+    return tuple(values)
+
+
 def parse_parameter_status(body: bytes) -> tuple[str, str]:
     name, value, rest = _two_strings(body)
     if rest:

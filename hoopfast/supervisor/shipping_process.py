@@ -64,10 +64,23 @@ def run(sock: socket.socket, config: Config, state_dir: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logs.setup(config.log_level, process="shipper")
     hold_workers_lock(state_dir)
+    if _is_over(sock):
+        # Started by a supervisor that was killed meanwhile: another gateway may ship already.
+        return
     try:
         _Talk(sock).run(config, Path(state_dir))
     except (SupervisorGone, ConnectionError):
         log.info("the supervisor has gone")
+
+
+def _is_over(sock: socket.socket) -> bool:
+    """Whether the supervisor has gone."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 class _Talk:

@@ -16,6 +16,7 @@ from hoopfast.net.cancel import CancelKeys, Canceller
 from hoopfast.worker.session import Session
 
 NOTICE_S: Final = 0.1                   # how long the relay may take to say that a statement is in flight
+_REQUESTED: Final = b'{"kind":"cancel_requested"}'
 ELSEWHERE_S: Final = 3.0                # how long another worker may take to handle its key
 
 
@@ -83,6 +84,7 @@ class Cancels:
             return
         waiting = self._waiting.get(number)
         if waiting is None:
+            self._relay.note(number, _REQUESTED)
             loop = asyncio.get_running_loop()
             waiting = self._waiting[number] = loop.create_future()
             loop.call_later(NOTICE_S, self._nothing_in_flight, number, waiting)

@@ -213,7 +213,7 @@ class Login:
             await self._desk.catalog(name)          # nothing is opened upstream for a login that cannot be masked
         target = entry.target(connection)
         login = await upstream.login(
-            target, self._plan.upstream_tls[name], lambda: _password_of(target), settings, deadline=self._deadline
+            target, self._plan.upstream_tls[name], lambda: password_of(target), settings, deadline=self._deadline
         )
         owned = [login.fd]
         try:
@@ -326,7 +326,7 @@ def _welcome(login: upstream.UpstreamLogin, key: Key, application: str, *, demo:
     return b"".join(parts)
 
 
-async def _password_of(target: configuration.Upstream) -> str:
+async def password_of(target: configuration.Upstream) -> str:
     """The upstream's password, resolved anew for each login so that a rotated secret works at once."""
     try:
         return await asyncio.to_thread(secrets.resolve, target.password)

@@ -27,6 +27,7 @@ from hoopfast.ipc import Link
 from hoopfast.worker.approvals import ApprovalDesk
 from hoopfast.worker.contexts import Contexts
 from hoopfast.worker.front import Front
+from hoopfast.worker.functions import Functions
 from hoopfast.worker.journal import Journal, Share, share
 from hoopfast.worker.plan import Plan, make_plan
 from hoopfast.worker.verdicts import VerdictDesk
@@ -166,7 +167,7 @@ class Worker:
             boot_ns=self._boot, to_disk=audit.durability == "disk",
         )
         self._approvals = ApprovalDesk(self._send)
-        self._verdicts = VerdictDesk(relay, self._approvals)
+        self._verdicts = VerdictDesk(relay, self._approvals, Functions(lambda: self._plan).describe)
         self._front = Front(
             self._number, relay, self._send, plan,
             contexts=Contexts(relay), desk=self._verdicts, journal=self._journal,

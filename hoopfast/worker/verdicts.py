@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -92,6 +92,7 @@ class Work(msgspec.Struct):
     ruling: model.Ruling | None = None          # under which it was approved
     unknown: str = ""                           # a name that the last catalog looked at does not have
     known: dict[str, Described] = {}            # what the server said of its texts
+    called: dict[str, Any] = {}                 # what a FunctionCall calls, for the label
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -108,10 +109,14 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class VerdictDesk:
-    """`relay` is the core's Relay (or a fake of it); `clock` gives unix seconds."""
+    """`relay` is the core's Relay (or a fake of it); `clock` gives unix seconds; `function` is Functions.describe."""
 
-    def __init__(self, relay: Any, approvals: ApprovalDesk, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, relay: Any, approvals: ApprovalDesk, function: Callable[[str, int], Awaitable[dict[str, Any]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._relay = relay
+        self._function = function
         self._clock = clock
         self._approvals = approvals
         self._probes: dict[tuple[int, int], asyncio.Future[bytes]] = {}
@@ -179,6 +184,9 @@ class VerdictDesk:
 
     async def _judge(self, work: Work, raw: bytes) -> Pass:
         if work.kind == "F":
+            number = raw.rpartition(b" ")[2]
+            if number.isdigit():
+                work.called = await self._function(work.session.connection, int(number))
             return self._function_call(work)
         work.text = decode(raw, any_encoding=work.session.context.closure is None)
         work.utf8 = len(work.text.encode()) == len(raw)
@@ -495,7 +503,7 @@ def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: 
     tables = dict.fromkeys(name for one in work.facts for name in one.tables)
     columns = dict.fromkeys(name for one in work.facts for name in one.columns)
     return orjson.dumps({"verdict": verdict, "rule": rule, "kinds": list(kinds), "tables": list(tables),
-                         "columns": list(columns), "masks": list(masks), "reason": reason, **extra})
+                         "columns": list(columns), "masks": list(masks), "reason": reason, **work.called, **extra})
 
 
 def _each_time(ruling: model.Ruling) -> bool:

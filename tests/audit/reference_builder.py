@@ -241,6 +241,7 @@ class EventBuilder:
         if at + m > len(payload):
             raise ValueError("its parts are longer than the record")
         sql = payload[at + m :].decode("utf-8", "backslashreplace")
+        sql = "" if sql.startswith("\0") else sql
         self._definitions[number] = Definition(sql, type_oids(payload[at : at + m]), label, number)
 
     def _on_query(self, r: Record) -> None:

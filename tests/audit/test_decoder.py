@@ -159,7 +159,7 @@ class Chaos:
     def function(self) -> None:
         session = self.pick()
         number = 13
-        self.journal.define(number, self.random.choice(["", "lo_open"]), (26,))
+        self.journal.define(number, self.random.choice(["", "lo_open", "\0function 721"]), (26,))
         body = struct.pack("!IHHHi", 721, 1, 1, 1, 4) + b"\0\0\0\x01" + struct.pack("!h", 1)
         self.intent(session, self.journal.function(session, number, body))
 

@@ -31,6 +31,7 @@ class Account:
     events: int = 0
     damaged: int = 0
     problems: list[str] = field(default_factory=list)
+    seen: dict[str, list[Any]] = field(default_factory=dict)        # marker -> what the events that have it say
 
     def line(self) -> str:
         lost = (self.ran - self.stored).total()
@@ -76,6 +77,9 @@ def _take(result: Account, event: dict[str, Any], name: str) -> None:
     text = event["sql"] + json.dumps(event["parameters"])
     mine = [marker for marker in _MARKER.findall(text) if marker.startswith(f"hf-marker-{name}-")]
     result.stored.update(mine)
+    for marker in mine:
+        what = (event["session"], event["seq"], event["kind"], event["outcome"], event["sql"][:80], event["error"])
+        result.seen.setdefault(marker, []).append(what)
     if mine:
         result.outcomes[event["outcome"]] += 1
     if event["outcome"] not in RAN:
@@ -94,7 +98,7 @@ def _compare(
         result.problems.append(f"{len(lost)} lost, such as {lost[:5]}")
     twice = [marker for marker, count in result.stored.items() if count > max(1, result.ran[marker])]
     if twice:
-        result.problems.append(f"{len(twice)} stored twice, such as {twice[:5]}")
+        result.problems.append(f"{len(twice)} stored twice, such as {[(m, result.seen[m]) for m in twice[:3]]}")
     unseen = sorted(load.answered - set(result.ran))
     if unseen:
         result.problems.append(f"{len(unseen)} answered, but not in PostgreSQL's log, such as {unseen[:5]}")

@@ -65,6 +65,9 @@ class FakeRelay:
     def cancel(self, session: int) -> None:
         self._note("cancel", session)
 
+    def note(self, session: int, payload: bytes) -> None:
+        self._note("note", session, payload)
+
     def cancel_done(self, session: int) -> None:
         self._note("cancel_done", session)
 
@@ -137,6 +140,9 @@ class FakeJournal:
 
     def want(self) -> None:
         self.wanted += 1
+
+    def unsynced(self, error: int) -> None:
+        self.failed = error
 
 
 class Client:

@@ -124,13 +124,16 @@ class Bench:
         self.sent: list[Any] = []
         self.approvals = ApprovalDesk(self.sent.append)
         self.now = 0.0
-        self.desk = self.relay.desk = VerdictDesk(self.relay, self.approvals, lambda: self.now)
+        self.desk = self.relay.desk = VerdictDesk(self.relay, self.approvals, self.called, lambda: self.now)
         self.contexts = Contexts(self.relay)
         self.policy = policy or Policy()
         self.session = self.relay.session = SimpleNamespace(
             id=7, identity=ANN, connection="shop", client=HERE,
             opened=SimpleNamespace(peer="192.0.2.1:5", application="psql", role="app"),
             context=self.contexts.obtain(ANN, "shop", self.policy, known or catalog(), HERE))
+
+    async def called(self, connection: str, oid: int) -> dict[str, Any]:
+        return {"function": f"{connection}.f{oid}()", "arguments": []}
 
     async def ask(
         self, sql: str | bytes, kind: str = "Q", bind: bytes = b"", types: bytes = b"", serial: int = 1

@@ -137,7 +137,8 @@ def test_ddl_announces_a_new_catalog() -> None:
 
 def test_function_calls() -> None:
     assert decide(build(), b"\0function 12", "F")["error"]["C"] == "42501"
-    assert decide(build(Policy(masked=False)), b"\0function 12", "F")["action"] == ACTION_ALLOW
+    answer = decide(build(Policy(masked=False)), b"\0function 12", "F")
+    assert answer["action"] == ACTION_ALLOW and answer["label"]["function"] == "shop.f12()"
 
 
 def test_copy_gets_a_plan() -> None:
