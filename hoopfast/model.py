@@ -244,6 +244,7 @@ class SessionOpened(Frozen, frozen=True, kw_only=True, tag="session_opened"):
     application: str
     tls: bool
     started_at: float
+    settings: dict[str, str] = {}   # of the client's startup packet, those that the trail keeps
 
 
 class SessionClosed(Frozen, frozen=True, kw_only=True, tag="session_closed"):

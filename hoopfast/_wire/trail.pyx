@@ -19,9 +19,10 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     """The event as audit.events.encode has it, without a newline."""
     cdef _Session s = f.session
     cdef _Definition d = f.definition
+    cdef bytes wire = json_formats(f.formats)
     cdef uint8_t* w
     cdef size_t room = 512 + len(s.head) + len(s.body) + len(d.sql) + len(d.tail) + len(f.name) + len(f.portal)
-    room += len(f.tag) + size_of(f.parameters) + size_of(f.error) + size_of(f.results) + size_of(f.binary)
+    room += len(f.tag) + size_of(f.parameters) + size_of(f.error) + size_of(f.results) + size_of(f.binary) + len(wire)
     if buffer_reserve(b, room) < 0:
         raise MemoryError
     w = b.data + b.end
@@ -53,6 +54,7 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     if f.binary is not None:
         memcpy(w, b',"parameter_bytes":', 19)
         w = add(w + 19, f.binary)
+    w = add(w, wire)
     w = add(w, s.head)
     w += write_number(w, f.seq)
     memcpy(w, b',"at":"', 7)
@@ -83,10 +85,11 @@ def json_lines(list items, encode):
 
 cdef str detail_of(Buffer* b, Finished f):
     """What nobody searches by, as JSON; what has its usual value is left out (audit.sinks.sqlite.Detail)."""
+    cdef bytes wire = json_formats(f.formats)
     cdef uint8_t* w
     cdef size_t room = 256 + len(f.name) + len(f.portal) + len(f.tag) + size_of(f.parameters) + size_of(f.error)
     b.end = 0
-    if buffer_reserve(b, room + size_of(f.results) + size_of(f.binary)) < 0:
+    if buffer_reserve(b, room + size_of(f.results) + size_of(f.binary) + len(wire)) < 0:
         raise MemoryError
     w = b.data
     if f.kind != S_EXTENDED:
@@ -129,6 +132,7 @@ cdef str detail_of(Buffer* b, Finished f):
     if f.binary is not None:
         memcpy(w, b',"parameter_bytes":', 19)
         w = add(w + 19, f.binary)
+    w = add(w, wire)
     if w == b.data:
         return "{}"
     b.data[0] = c'{'

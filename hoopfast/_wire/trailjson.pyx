@@ -308,6 +308,18 @@ cdef bint json_binary(Buffer* b, const BindParts* parts, const uint8_t* p) noexc
     return buffer_put(b, b"]", 1) == 0
 
 
+cdef bytes json_formats(bytes formats):
+    """Format codes of results as a member of a JSON object; nothing when all are text, which is what no codes mean."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(formats)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(formats) // 2, i
+    for i in range(n):
+        if hf_be16(p + 2 * i):
+            break
+    else:
+        return EMPTY
+    return b',"result_formats":[%b]' % b",".join([b"%d" % hf_be16(p + 2 * i) for i in range(n)])
+
+
 # ---------------------------------------------------------------- results
 
 cdef void shape_free(Shape* s) noexcept nogil:

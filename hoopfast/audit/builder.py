@@ -299,7 +299,7 @@ class Rare:
     def started(self, session: str, header: Header, seq: int, wall: int) -> SessionStart:
         return SessionStart(
             session=session, seq=seq, at=utc(wall), role=header.role, credential=header.credential, tls=header.tls,
-            worker=self._worker, **_who(header),
+            worker=self._worker, settings=header.settings or msgspec.UNSET, **_who(header),
         )
 
     def ended(self, session: str, header: Header, seq: int, wall: int, reason: str) -> SessionEnd:

@@ -50,6 +50,7 @@ class SessionStart(Base, tag="session_start", gc=False):
     credential: str = ""
     tls: bool = False
     worker: int = -1
+    settings: dict[str, str] | msgspec.UnsetType = msgspec.UNSET      # what the client asked for in its startup packet
 
 
 class Statement(Base, tag="statement", gc=False):
@@ -86,6 +87,7 @@ class Statement(Base, tag="statement", gc=False):
     results: tuple[Results, ...] = ()
     first_row_us: int | msgspec.UnsetType = msgspec.UNSET
     parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
+    result_formats: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET         # as in Bind; not there: all text
 
 
 class SessionEnd(Base, tag="session_end", gc=False):
@@ -192,7 +194,7 @@ def start_record(opened: SessionOpened) -> bytes:
     return _encoder.encode({
         "user": who.user, "subject": who.subject, "issuer": who.issuer, "groups": who.groups, "method": who.method,
         "credential": who.credential, "connection": opened.connection, "database": opened.database, "role": opened.role,
-        "client": opened.peer, "application": opened.application, "tls": opened.tls,
+        "client": opened.peer, "application": opened.application, "tls": opened.tls, "settings": opened.settings,
     })
 
 
@@ -211,6 +213,7 @@ class Header(msgspec.Struct):
     client: str = ""
     application: str = ""
     tls: bool = False
+    settings: dict[str, str] = {}
 
 
 class Label(msgspec.Struct):

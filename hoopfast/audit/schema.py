@@ -5,7 +5,7 @@ Published as docs/events.schema.json and printed by `hoopfast audit schema`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -16,8 +16,11 @@ _PATTERNS = {
     "session": "^[0-9a-f]{16}$",
     "at": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{9}Z$",
 }
-OPTIONAL = ("first_row_us", "parameter_bytes")
 _KINDS = ("simple", "extended", "parse", "function", "lost")
+
+
+_OPTIONAL = frozenset(
+    field.name for kind in get_args(Event) for field in msgspec.structs.fields(kind) if field.default is msgspec.UNSET)
 
 
 def events_schema() -> dict[str, Any]:
@@ -32,7 +35,7 @@ def events_schema() -> dict[str, Any]:
             for field, pattern in _PATTERNS.items():
                 fields[field]["pattern"] = pattern
             # Everything is written, also what has its usual value, but for what says that there is none.
-            part["required"] = [field for field in fields if field not in OPTIONAL]
+            part["required"] = [field for field in fields if field not in _OPTIONAL]
     statement = defs["Statement"]["properties"]
     statement["outcome"] = {"enum": sorted({*OUTCOMES.values(), RUNNING})}
     statement["kind"] = {"enum": list(_KINDS)}

@@ -21,7 +21,7 @@ _OUTCOMES = [text.encode() for text in OUTCOME_TEXTS]
 _U64 = 2**64 - 1
 _LINE = (
     b'{"event":"statement","kind":%b,"sql":%b,"statement_name":%b,"portal":%b,"row_limit":%b,"parameters":%b%b%b",'
-    b'"tag":%b,"rows":%d,"bytes":%b,"copy_bytes":%b,"duration_us":%d,"error":%b,"results":%b%b%b,"schema":1,"session":"%b",'
+    b'"tag":%b,"rows":%d,"bytes":%b,"copy_bytes":%b,"duration_us":%d,"error":%b,"results":%b%b%b%b,"schema":1,"session":"%b",'
     b'"seq":%d,"at":"%b",%b'
 )
 WHO = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
@@ -46,6 +46,7 @@ class Parts(msgspec.Struct, gc=False):
     results: msgspec.Raw = _Raw(b"[]")
     first_row_us: msgspec.Raw = _Raw(b"")
     parameter_bytes: msgspec.Raw = _Raw(b"")
+    result_formats: msgspec.Raw = _Raw(b"")
 
 
 _parts = msgspec.json.Decoder(Parts).decode
@@ -85,7 +86,8 @@ class StoredLines:
             p.kind, sql, p.statement_name, p.portal, p.row_limit, p.parameters, tail, _OUTCOMES[kind], p.tag,
             rows & _U64, p.bytes, p.copy_bytes, duration_us & _U64, p.error, p.results,
             b',"first_row_us":' + bytes(p.first_row_us) if p.first_row_us else b"",
-            b',"parameter_bytes":' + bytes(p.parameter_bytes) if p.parameter_bytes else b"", name, seq,
+            b',"parameter_bytes":' + bytes(p.parameter_bytes) if p.parameter_bytes else b"",
+            b',"result_formats":' + bytes(p.result_formats) if p.result_formats else b"", name, seq,
             utc(at).encode(), who,
         ) + b"\n"
 

@@ -85,6 +85,11 @@ def parse_function_call(body: bytes) -> tuple[int, tuple[int, ...], tuple[bytes 
     return oid, formats, values
 
 
+def result_formats(formats: Sequence[int]) -> tuple[int, ...] | msgspec.UnsetType:
+    """Format codes of results for an event, which leaves them out when they say no more than "text"."""
+    return tuple(code & 0xFFFF for code in formats) if any(formats) else msgspec.UNSET
+
+
 def _formats(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
     (n,) = _U16(body, at)
     if n == 0:

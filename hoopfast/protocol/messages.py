@@ -146,6 +146,46 @@ def query(sql: str | bytes) -> bytes:
     return frame(b"Q", cstring(sql))
 
 
+SYNC: Final = b"S\x00\x00\x00\x04"
+
+
+def parse(name: str, sql: str, types: Sequence[int] = ()) -> bytes:
+    return frame(b"P", cstring(name) + cstring(sql) + struct.pack(f"!H{len(types)}I", len(types), *types))
+
+
+def bind(
+    portal: str, statement: str, values: Sequence[bytes | None], formats: Sequence[int] = (),
+    result_formats: Sequence[int] = (),
+) -> bytes:
+    """A Bind; format codes as the protocol has them: none (all text), one (for all), or one each."""
+    body = [cstring(portal), cstring(statement), struct.pack(f"!H{len(formats)}H", len(formats), *formats)]
+    body.append(_U16.pack(len(values)))
+    for value in values:
+        body += (b"\xff\xff\xff\xff",) if value is None else (_U32.pack(len(value)), value)
+    body.append(struct.pack(f"!H{len(result_formats)}H", len(result_formats), *result_formats))
+    return frame(b"B", b"".join(body))
+
+
+def describe_portal(portal: str) -> bytes:
+    return frame(b"D", b"P" + cstring(portal))
+
+
+def execute(portal: str, row_limit: int = 0) -> bytes:
+    return frame(b"E", cstring(portal) + _U32.pack(row_limit))
+
+
+def close_statement(name: str) -> bytes:
+    return frame(b"C", b"S" + cstring(name))
+
+
+def close_portal(name: str) -> bytes:
+    return frame(b"C", b"P" + cstring(name))
+
+
+def copy_fail(reason: str) -> bytes:
+    return frame(b"f", cstring(reason))
+
+
 # ---------------------------------------------------------------- parsers
 
 def iter_frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -69,6 +69,14 @@ def upstream_settings(
     return settings
 
 
+def recorded(client: dict[str, str]) -> dict[str, str]:
+    """Of a client's startup settings those that the audit trail keeps, so that a replay starts alike.
+
+    Settings with a dot are an application's own: nobody knows what they hold, so none of them is written down.
+    """
+    return {name: value for name, value in client.items() if name != "application_name" and "." not in name}
+
+
 def unreadable(name: str, value: str) -> str:
     """A hint why gateway and server would read SQL differently after SET `name` TO `value`; empty if not."""
     if name == "client_encoding" and _folded(value) in _AMBIGUOUS:

@@ -25,7 +25,7 @@ from hoopfast.net.startup import receive_startup
 from hoopfast.policy.enforced import Entry, entry_for
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import messages, sqlstate
-from hoopfast.protocol.settings import check_reported, upstream_settings
+from hoopfast.protocol.settings import check_reported, recorded, upstream_settings
 from hoopfast.protocol.startup import CancelRequest, StartupRequest, Unanswered, UnsupportedProtocol
 from hoopfast.worker.plan import Plan
 from hoopfast.worker.session import Session
@@ -268,7 +268,7 @@ class Login:
         opened = model.SessionOpened(
             session=number, identity=identity, connection=request.database, database=target.database, role=target.user,
             peer=self._peer, application=request.parameters.get("application_name", ""),
-            tls=self._channel.tls is not None, started_at=now,
+            tls=self._channel.tls is not None, started_at=now, settings=recorded(request.parameters),
         )
         ends_at = now + self._plan.config.sessions.max_duration
         session = Session(

@@ -40,6 +40,7 @@ from hoopfast.audit.typed import (
     parse_aside,
     parse_bind,
     parse_function_call,
+    result_formats,
     type_oids,
 )
 from hoopfast.model import (
@@ -229,7 +230,7 @@ class EventBuilder:
         self._sessions[r.session] = session
         self._out.append(SessionStart(
             seq=r.sequence, at=utc(r.wall), role=header.role, credential=header.credential, tls=header.tls,
-            worker=self._worker, **_who(session),
+            worker=self._worker, settings=header.settings or msgspec.UNSET, **_who(session),
         ))
 
     def _on_statement(self, r: Record) -> None:
@@ -390,6 +391,7 @@ class EventBuilder:
             parameter_types=definition.types, verdict=label.verdict, rule=label.rule, masks=label.masks,
             tables=label.tables, kinds=label.kinds, columns=label.columns, outcome=outcome,
             parameter_bytes=msgspec.UNSET if intent.binary is None else intent.binary,
+            result_formats=result_formats(intent.result_formats),
         )
 
     def _end(self, number: int, seq: int, wall: int, reason: str) -> None:

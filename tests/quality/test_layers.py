@@ -32,10 +32,15 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "audit": (2.0, ("hoopfast.audit",)),
     "audit effects": (
         3.0, tuple(f"hoopfast.audit.{name}" for name in (
-            "shipper", "streams", "sinks", "search", "replay", "keys", "sealing", "stored", "verify",
+            "shipper", "streams", "sinks", "search", "keys", "sealing", "stored", "verify",
             "verify_files", "derived", "finding", "readers", "database", "verify_postgres", "outlet", "lanes")),
     ),
     "net": (3.0, ("hoopfast.net",)),
+    "replay": (2.1, ("hoopfast.replay",)),
+    "replay effects": (
+        3.1, tuple(f"hoopfast.replay.{name}" for name in (
+            "link", "play", "run", "catalog", "target", "source", "conduct", "report", "page")),
+    ),
     "store rows": (2.0, ("hoopfast.store.rows",)),
     "store": (3.0, ("hoopfast.store",)),
     "control": (3.0, ("hoopfast.control",)),

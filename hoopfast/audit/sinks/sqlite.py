@@ -114,6 +114,7 @@ class Detail(msgspec.Struct, omit_defaults=True, gc=False):
     results: tuple[Results, ...] = ()
     first_row_us: int | msgspec.UnsetType = msgspec.UNSET
     parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
+    result_formats: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 _json = msgspec.json.Encoder()
@@ -361,7 +362,7 @@ class SqliteSink:
     def _statement(self, e: Statement) -> tuple[Any, ...]:
         detail = Detail(
             e.kind, e.statement_name, e.portal, e.row_limit, e.parameters, e.tag, e.bytes, e.copy_bytes, e.error,
-            e.results, e.first_row_us, e.parameter_bytes,
+            e.results, e.first_row_us, e.parameter_bytes, e.result_formats,
         )
         session = self.session(e.session, e)
         definition = self.definition(

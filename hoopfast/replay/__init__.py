@@ -1,0 +1,1 @@
+"""Runs recorded sessions again on another database and compares. Used by `hoopfast replay` (cli/replay.py)."""
