@@ -7,11 +7,13 @@ sensitive.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import msgspec
 
 from hoopfast.analysis.fit import Type, unfit
+from hoopfast.knobs import SAFE, Handling, strictest
 from hoopfast.model import MASK_NULL, Frozen, MaskedColumn, MaskSpec
 
 PolicyColumn = tuple[str, str, str]     # schema, table, column as the policy writes it
@@ -104,24 +106,47 @@ class Catalog(Frozen, frozen=True):
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 
 
+class ColumnMask(Protocol):
+    """One column that the policy hides from somebody (policy.snapshot)."""
+
+    @property
+    def schema(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def column(self) -> str: ...
+    @property
+    def spec(self) -> MaskSpec: ...
+    @property
+    def handling(self) -> Handling: ...
+
+
 class Hidden(Frozen, frozen=True):
     """A catalog's columns that are masked for somebody: `specs` by the index in `columns`. `names` are for people:
-    "schema.table.column" by (table OID, attribute number). `unfit`, by a relation's name: why a mask of it cannot be.
+    "schema.table.column" by (table OID, attribute number), as `handling` is. `unfit`, by a relation's name: why a
+    mask of it cannot be.
     """
 
     specs: tuple[MaskSpec, ...]
     columns: tuple[MaskedColumn, ...]
     names: dict[tuple[int, int], str]
     unfit: dict[str, str] = msgspec.field(default_factory=dict)
+    handling: dict[tuple[int, int], Handling] = msgspec.field(default_factory=dict)
 
 
-def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden:
-    """Find masked columns, their inheritance relatives and what is computed from them. Without a catalog: none."""
+def hide(
+    catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec], handling: dict[PolicyColumn, Handling] | None = None,
+) -> Hidden:
+    """Find masked columns, their inheritance relatives and what is computed from them. Without a catalog: none.
+
+    `handling` is what people may do with columns of the policy, where it is not the safe default.
+    """
     used: list[MaskSpec] = []
     columns: list[MaskedColumn] = []
     names: dict[tuple[int, int], str] = {}
     wrong: dict[str, str] = {}
     types = {one.oid: one for one in catalog.types} if catalog is not None else {}
+    ways: dict[tuple[int, int], Handling] = {}
     for relation in catalog.relations if catalog is not None else ():
         for column in relation.columns:
             spec = _spec(column, masks)
@@ -131,11 +156,13 @@ def hide(catalog: Catalog | None, masks: dict[PolicyColumn, MaskSpec]) -> Hidden
                 used.append(spec)
             columns.append(MaskedColumn(table_oid=relation.oid, attnum=column.attnum, mask=used.index(spec)))
             names[relation.oid, column.attnum] = f"{relation.schema}.{relation.name}.{column.name}"
+            ways[relation.oid, column.attnum] = strictest(
+                (handling or {}).get(name, SAFE) for name in column.policy if name in masks)
             reason = unfit(spec, column.type_oid, types)
             if reason:
                 shown = f"{names[relation.oid, column.attnum]} ({column.type_name or 'its type'})"
                 wrong.setdefault(relation.name, f"masked column {shown}: {reason}")
-    return Hidden(specs=tuple(used), columns=tuple(columns), names=names, unfit=wrong)
+    return Hidden(specs=tuple(used), columns=tuple(columns), names=names, unfit=wrong, handling=ways)
 
 
 def _spec(column: Column, masks: dict[PolicyColumn, MaskSpec]) -> MaskSpec | None:
@@ -143,6 +170,14 @@ def _spec(column: Column, masks: dict[PolicyColumn, MaskSpec]) -> MaskSpec | Non
     if not found:
         return None
     return MaskSpec(kind=MASK_NULL) if column.derived else found[0]
+
+
+def hide_for(catalog: Catalog | None, masks: Iterable[ColumnMask]) -> Hidden:
+    """What `hide` finds for the masks of some people, as a policy's snapshot gives them."""
+    masks = tuple(masks)
+    return hide(
+        catalog, {(one.schema, one.table, one.column): one.spec for one in masks},
+        {(one.schema, one.table, one.column): one.handling for one in masks})
 
 
 def to_builtins(catalog: Catalog) -> dict[str, Any]:

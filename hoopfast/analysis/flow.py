@@ -14,9 +14,9 @@ from hoopfast.analysis import builtins
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.builtins import CONSTANT_ONLY, DATA_CATALOGS, READERS, ROW_FUNCTIONS, builtin_allowed
 from hoopfast.analysis.catalog import Catalog
-from hoopfast.analysis.knobs import SAFE, Handling, Knobs, strictest
 from hoopfast.analysis.total import TEXT_OIDS
 from hoopfast.analysis.tree import column
+from hoopfast.knobs import SAFE, Handling, Knobs, strictest
 from hoopfast.model import MaskedColumn
 
 SAFE_KNOBS: Final = Knobs()

@@ -83,7 +83,8 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
 
     `probe` is the text to describe before anything runs ("" for none); `zero_origin` how many of its output columns may
     have no origin (None: any number), `positions` which of them (from 1) may not be masked, because rows are sorted or
-    grouped by them. `creates` are names of tables it makes.
+    grouped by them. `redact`: columns without origin have to be hidden. `knob`: what a policy could turn so that a
+    refused one may run. `creates` are names of tables it makes.
     """
 
     outcome: str
@@ -92,6 +93,8 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     probe: str = ""
     zero_origin: int | None = 0
     positions: tuple[int, ...] = ()
+    redact: bool = False
+    knob: str = ""
     scrub: bool = False
     copy: CopyFormat | None = None
     columns: tuple[str, ...] = ()
@@ -106,6 +109,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     reason: str = ""
     hint: str = ""
+    knob: str = ""
     statements: tuple[StatementJudgement, ...] = ()
 
 
@@ -121,11 +125,13 @@ def judge(statements: Sequence[Statement], closure: Closure, local: frozenset[st
         try:
             one = _judge(statement, closure, made)
         except Refused as refusal:
-            one = StatementJudgement(outcome=REFUSED, reason=refusal.reason, hint=refusal.hint)
+            one = StatementJudgement(outcome=REFUSED, reason=refusal.reason, hint=refusal.hint,
+                                     knob=_knob(statement, refusal.knob))
         if one.outcome == TOUCHED and len(statements) > 1:
             one = _in_company(one, statement, defined)
         if one.outcome == REFUSED:
-            return Judgement(outcome=REFUSED, reason=one.reason, hint=one.hint, statements=(*judged, one))
+            return Judgement(
+                outcome=REFUSED, reason=one.reason, hint=one.hint, knob=one.knob, statements=(*judged, one))
         judged.append(one)
         made = made | frozenset(one.creates)
         kinds = own_kinds(statement.tag, statement.node)
@@ -135,6 +141,17 @@ def judge(statements: Sequence[Statement], closure: Closure, local: frozenset[st
         if any(one.outcome == outcome for one in judged):
             return Judgement(outcome=outcome, statements=tuple(judged))
     return Judgement(outcome=CLEAN, statements=tuple(judged))
+
+
+def _knob(statement: Statement, knob: str) -> str:
+    """What could let a refused statement pass: one that shows no rows is a matter of where it puts the values."""
+    if knob not in ("derived", "control", "aggregates", "sink"):
+        return knob
+    if statement.tag in DEFINITION_STATEMENTS and statement.tag != "CreateTableAsStmt":
+        return "ddl"
+    silent = statement.tag in ("InsertStmt", "UpdateStmt", "MergeStmt") and "returningClause" not in statement.node
+    into = statement.tag == "CreateTableAsStmt" or "intoClause" in statement.node
+    return "sink" if silent or into else knob
 
 
 def _in_company(one: StatementJudgement, statement: Statement, defined: str) -> StatementJudgement:
@@ -175,7 +192,8 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
         return _definition(tag, node, closure, local)
     kinds = own_kinds(tag, node)
     name = kinds[0].removesuffix("_other").replace("_", " ").upper() if kinds else tag
-    raise Refused(f"{name} of this kind is not allowed while columns are hidden from you", ASK)
+    raise Refused(f"{name} of this kind is not allowed while columns are hidden from you", ASK,
+                  "opaque" if tag == "DoStmt" else "ddl" if {"create", "alter"}.intersection(kinds) else "")
 
 
 def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[str]) -> StatementJudgement:
@@ -185,7 +203,8 @@ def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[s
     scrub = bool(flow.touched) or bool(found.written & closure.catalog.triggered)
     ruled = sorted(found.written & closure.catalog.ruled)
     if ruled:
-        raise Refused(f'"{ruled[0]}" has rules that read hidden columns and cannot be written by you', ASK)
+        raise Refused(f'"{ruled[0]}" has rules that read hidden columns and cannot be written by you', ASK,
+                      "opaque")
     if flow.unknown:
         return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)), probe=text, zero_origin=None)
     into = node.get("intoClause", {}).get("rel", {}) if tag == "SelectStmt" else {}
@@ -196,6 +215,7 @@ def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[s
     return StatementJudgement(
         outcome=TOUCHED, probe=text if rows else "", zero_origin=_zero_origin(found) if rows else 0, scrub=True,
         columns=tuple(sorted(flow.names)), creates=creates, used_local=used, positions=tuple(sorted(flow.positions)),
+        redact=flow.redacts,
     )
 
 
@@ -203,7 +223,10 @@ def _described(one: StatementJudgement) -> None:
     """For statements that are not described before they run."""
     if one.positions:
         raise Refused(f"sorting or grouping by position {one.positions[0]} may use a hidden column",
-                      "Name the column to sort or group by.")
+                      "Name the column to sort or group by.", "control")
+    if one.redact:
+        raise Refused("an expression of hidden columns cannot be part of a cursor, a prepared statement or EXPLAIN",
+                      "Leave it out of the select list.", "derived")
 
 
 def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
@@ -234,6 +257,8 @@ def _explain(statement: Statement, closure: Closure, local: frozenset[str]) -> S
         inside = _judge(Statement(tag, node, statement.text), closure, local)
     else:
         raise Refused("this EXPLAIN cannot be analysed while columns are hidden from you")
+    if inside.outcome == TOUCHED and closure.knobs.explain == "deny":
+        raise Refused("EXPLAIN of statements with hidden columns is not allowed to you", ASK, "explain")
     if inside.outcome != TOUCHED:
         return msgspec.structs.replace(inside, creates=(), probe=statement.text if inside.outcome == UNKNOWN else "")
     verbose = any(unwrap(item)[1].get("defname") == "verbose" and option_on(unwrap(item)[1])
@@ -304,21 +329,21 @@ def _call(node: Body, closure: Closure, local: frozenset[str]) -> StatementJudge
     call = node.get("funccall", {})
     name = strings(call.get("funcname"))
     if not name or closure.catalog.functions.get(name[-1]) is not True:
-        raise Refused(f"procedure {'.'.join(name)} cannot be analysed while columns are hidden from you", ASK)
+        raise Refused(f"procedure {'.'.join(name)} cannot be analysed while columns are hidden from you", ASK, "opaque")
     _checked(s.survey("CallStmt", node), closure, local)
     return StatementJudgement(outcome=CLEAN, scrub=True)
 
 
 def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -> StatementJudgement:
     if "OBJECT_SCHEMA" in (node.get("renameType"), node.get("objectType")):
-        raise Refused("a schema cannot be renamed while columns are hidden from you", ASK)
+        raise Refused("a schema cannot be renamed while columns are hidden from you", ASK, "ddl")
     if CODE.intersection((node.get("renameType"), node.get("objectType"))):
-        raise Refused("functions cannot be renamed or moved while columns are hidden from you", ASK)
+        raise Refused("functions cannot be renamed or moved while columns are hidden from you", ASK, "ddl")
     created = _created(tag, node)
     if tag in ("ViewStmt", "CreateTableAsStmt"):
         inner_tag, inner = unwrap(node.get("query"))
         if inner_tag != "SelectStmt":
-            raise Refused("CREATE TABLE AS EXECUTE cannot be analysed while columns are hidden from you", ASK)
+            raise Refused("CREATE TABLE AS EXECUTE cannot be analysed while columns are hidden from you", ASK, "ddl")
         found = s.survey(inner_tag, inner, "sink")
     else:
         found = s.survey(tag, node)
@@ -328,7 +353,7 @@ def _definition(tag: str, node: Body, closure: Closure, local: frozenset[str]) -
     defines = bool(flow.touched) and (view or tag != "CreateTableAsStmt")
     if clash or (defines and not leaves_alone(tag, node, flow.touched, flow.names)):
         name = (clash or sorted(flow.touched))[0]
-        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define this on it', ASK)
+        raise Refused(f'"{name}" has columns that are hidden from you, so you cannot define this on it', ASK, "ddl")
     if flow.unknown:
         return StatementJudgement(outcome=UNKNOWN, unknown=tuple(sorted(flow.unknown)))
     creates = () if node.get("if_not_exists") or view else tuple(created)

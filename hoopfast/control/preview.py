@@ -13,19 +13,19 @@ from typing import Final
 import msgspec
 
 from hoopfast.analysis import gate
-from hoopfast.analysis.catalog import Catalog, Hidden, hide
+from hoopfast.analysis.catalog import Catalog, Hidden, hide_for
 from hoopfast.analysis.classify import facts, function_call_facts
 from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.gate import Judgement
 from hoopfast.analysis.parse import Statement, Unparsable, parse
 from hoopfast.analysis.settings import assigned
+from hoopfast.knobs import Knobs
 from hoopfast.model import Client, Frozen, Identity, Ruling, StatementFacts
-from hoopfast.policy.snapshot import ColumnMask, Snapshot, Step
+from hoopfast.policy.snapshot import MASKING, ColumnMask, Snapshot, Step, also_held
 from hoopfast.protocol.settings import unreadable
 
 NO_ENTRY: Final = "no-entry"
 ENTER: Final = "enter"
-MASKING: Final = "masking"              # the rule that events name when hidden columns refuse a statement
 
 
 class Preview(Frozen, frozen=True):
@@ -57,8 +57,7 @@ class Situation(Frozen, frozen=True):
 
 def hidden_from(snapshot: Snapshot, situation: Situation, catalog: Catalog | None) -> Hidden:
     """The catalog's columns that are masked for these people."""
-    masks = snapshot.masks_for(situation.identity, situation.connection)
-    return hide(catalog, {(mask.schema, mask.table, mask.column): mask.spec for mask in masks})
+    return hide_for(catalog, snapshot.masks_for(situation.identity, situation.connection))
 
 
 def preview(
@@ -82,7 +81,8 @@ def preview(
                    facts=found, masks=hidden)
     if ruling.action == "deny" or not hidden or not masks:
         return seen
-    return _masked(seen, hidden_from(snapshot, situation, catalog), catalog)
+    knobs = snapshot.knobs_for(situation.identity, situation.connection)
+    return _masked(seen, hidden_from(snapshot, situation, catalog), catalog, knobs)
 
 
 def _changes_reading(statements: tuple[Statement, ...]) -> str:
@@ -117,16 +117,22 @@ def with_origins(seen: Preview, hidden: Hidden, catalog: Catalog | None, origins
     return seen
 
 
-def _masked(seen: Preview, hidden: Hidden, catalog: Catalog | None) -> Preview:
+def _masked(seen: Preview, hidden: Hidden, catalog: Catalog | None, knobs: Knobs) -> Preview:
     if catalog is None:
         if all(one.tag in gate.HARMLESS for one in seen.statements):
             return seen                 # whatever the catalog says
         return msgspec.structs.replace(
             seen, open_question="columns are hidden from this person here, so it also depends on the catalog")
     try:
-        judgement = gate.judge(seen.statements, Closure(catalog, hidden.columns, unfit=hidden.unfit))
+        closure = Closure(catalog, hidden.columns, knobs, hidden.handling, unfit=hidden.unfit)
+        judgement = gate.judge(seen.statements, closure)
     except Unparsable as fault:
         return msgspec.structs.replace(seen, verdict="deny", rule=MASKING, reason=fault.reason, hint=fault.hint)
+    held = knobs.approvals.get(judgement.knob)
+    if judgement.outcome == gate.REFUSED and held is not None and len(seen.statements) == 1:
+        ruling = also_held(seen.ruling, msgspec.structs.replace(held, reason=judgement.reason))
+        return msgspec.structs.replace(seen, verdict=ruling.action, rule=ruling.rule, reason=ruling.reason,
+                                       hint=judgement.hint, ruling=ruling, judgement=judgement)
     if judgement.outcome == gate.REFUSED:
         return msgspec.structs.replace(seen, verdict="deny", rule=MASKING, reason=judgement.reason, hint=judgement.hint,
                      judgement=judgement)

@@ -20,6 +20,7 @@ import msgspec
 from hoopfast import units
 from hoopfast.config import Config
 from hoopfast.errors import InternalFault
+from hoopfast.knobs import APPROVABLE, SAFE, Handling, Knobs
 from hoopfast.model import Client, Identity, MaskSpec, Ruling, StatementFacts, Warned
 from hoopfast.policy import source
 from hoopfast.policy.conditions import Conditions, Whence, Who, who
@@ -28,6 +29,7 @@ from hoopfast.policy.masks import with_key
 from hoopfast.policy.patterns import Written, split_name
 
 MASK_KEY_MIN_BYTES: Final = 32
+MASKING: Final = "masking"              # the rule that events name where hidden columns decide
 _STRICTNESS: Final = ("deny", "approve", "warn", "limit", "allow")
 _MILD: Final = frozenset({"warn", "limit"})
 NOBODY_KNOWS: Final = Client()
@@ -40,11 +42,20 @@ class ColumnMask(NamedTuple):
     table: str
     column: str
     spec: MaskSpec
+    handling: Handling = SAFE
 
 
 class _Mask(NamedTuple):
+    """`own`: the knobs that stand beside the mask."""
+
     mask: ColumnMask
     unless: Who | None
+    own: source.Mask
+
+
+class _Allowance(NamedTuple):
+    entry: source.Hidden
+    whose: Who | None
 
 
 class _Rule(NamedTuple):
@@ -57,6 +68,7 @@ class _Place(NamedTuple):
 
     access: tuple[tuple[Who, bool], ...]
     masks: tuple[_Mask, ...]
+    hidden: tuple[_Allowance, ...]
     rules: tuple[_Rule, ...]
     looks_at: tuple[Who, ...]
     looks_from: tuple[Whence, ...]
@@ -91,10 +103,21 @@ class Snapshot:
         return "".join("1" if mark else "0" for mark in marks)
 
     def masks_for(self, identity: Identity, connection: str) -> tuple[ColumnMask, ...]:
-        """The columns hidden from this person, in the policy's order."""
+        """The columns hidden from this person, in the policy's order, and what they may do with each."""
+        place = self._place(connection)
+        mine = _allowances(place, identity)
         return tuple(
-            entry.mask for entry in self._place(connection).masks
+            entry.mask._replace(handling=_handling([entry.own, *mine])) for entry in place.masks
             if entry.unless is None or not entry.unless.matches(identity)
+        )
+
+    def knobs_for(self, identity: Identity, connection: str) -> Knobs:
+        """What hidden columns allow this person, single columns aside: by the first entry that turns each knob."""
+        mine = _allowances(self._place(connection), identity)
+        return Knobs(
+            errors=next((one.errors for one in mine if one.errors), "canonical"),
+            explain=next((one.explain for one in mine if one.explain), "plain"),
+            approvals={knob: ruling for knob in APPROVABLE if (ruling := _approvable(mine, knob)) is not None},
         )
 
     def decide(
@@ -132,6 +155,44 @@ class Snapshot:
         if place is None:
             raise InternalFault(f"version {self.version} of the policy does not know the connection {connection}")
         return place
+
+
+def _allowances(place: _Place, identity: Identity) -> list[source.Hidden]:
+    return [one.entry for one in place.hidden if one.whose is None or one.whose.matches(identity)]
+
+
+def _handling(entries: list[source.Mask | source.Hidden]) -> Handling:
+    return Handling(
+        derived=next((one.derived for one in entries if one.derived), SAFE.derived),
+        control=next((one.control for one in entries if one.control), SAFE.control),
+        aggregates=next((one.aggregates for one in entries if one.aggregates), SAFE.aggregates),
+    )
+
+
+def _approvable(entries: list[source.Hidden], knob: str) -> Ruling | None:
+    first = next((one for one in entries if getattr(one, knob)), None)
+    if first is None or getattr(first, knob) != "approve" or first.approvers is None:
+        return None
+    return Ruling(
+        action="approve", rule=MASKING, approver_groups=first.approvers.groups, approvals_needed=first.approvers.count,
+        expires_s=units.duration_s(first.expires or source.EXPIRES_DEFAULT))
+
+
+def also_held(ruling: Ruling, held: Ruling) -> Ruling:
+    """What holds for a statement that needs approval because of hidden columns, besides what the rules say of it."""
+    if ruling.action == "deny":
+        return ruling
+    if ruling.action != "approve":
+        return msgspec.structs.replace(
+            held, warnings=ruling.warnings, limit_s=ruling.limit_s, limit_rule=ruling.limit_rule, timed=ruling.timed)
+    common = tuple(group for group in ruling.approver_groups if group in held.approver_groups)
+    if not common:
+        return Ruling(action="deny", rule=ruling.rule, reason=(
+            f"rule {ruling.rule} and the hidden columns ask for the approval of different groups, which one request "
+            "cannot carry"))
+    return msgspec.structs.replace(
+        ruling, approver_groups=common, approvals_needed=max(ruling.approvals_needed, held.approvals_needed),
+        expires_s=min(ruling.expires_s, held.expires_s), reason="; ".join(filter(None, (ruling.reason, held.reason))))
 
 
 class Step(NamedTuple):
@@ -264,13 +325,16 @@ def _compile_place(policy: source.Policy, name: str, mask_key: bytes) -> _Place:
             # The first entry that names the column decides alone, even if it shows the column to some.
             if column not in masks:
                 spec = with_key(*source.mask_spec(entry), mask_key, (*column, name))
-                masks[column] = _Mask(ColumnMask(column[0], column[1], column[2], spec), unless)
+                masks[column] = _Mask(ColumnMask(column[0], column[1], column[2], spec), unless, entry)
     rules = tuple(
         _Rule(rule, Conditions(rule.when, rule.action))
         for rule in policy.rules if source.applies(rule.when.connections, name)
     )
-    people = [mask.unless for mask in masks.values()] + [rule.conditions.whose for rule in rules]
+    hidden = tuple(_Allowance(entry, who(entry.groups, entry.users) if entry.groups or entry.users else None)
+                   for entry in policy.hidden if source.applies(entry.connections, name))
+    people = [mask.unless for mask in masks.values()] + [one.whose for one in hidden]
+    people += [rule.conditions.whose for rule in rules]
     looks_at = {one.key: one for one in people if one is not None}
     looks_from = {one.key: one for one in (rule.conditions.whence for rule in rules) if one is not None}
-    return _Place(access, tuple(masks.values()), rules, tuple(looks_at[key] for key in sorted(looks_at)),
+    return _Place(access, tuple(masks.values()), hidden, rules, tuple(looks_at[key] for key in sorted(looks_at)),
                   tuple(looks_from[key] for key in sorted(looks_from)))

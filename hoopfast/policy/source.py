@@ -43,13 +43,41 @@ class Access(Section, frozen=True, kw_only=True):
     action: Literal["allow", "deny"] = "allow"
 
 
-class Mask(Section, frozen=True, kw_only=True):
+class Allowances(Section, frozen=True, kw_only=True):
+    """What people may do with hidden columns; None: what stands elsewhere, or the safe default (the first word)."""
+
+    derived: Literal["deny", "redact"] | None = None
+    control: Literal["eq", "none", "any"] | None = None
+    aggregates: Literal["count", "none", "sum"] | None = None
+
+
+class Mask(Allowances, frozen=True, kw_only=True):
     columns: Names                                  # schema.table.column
     with_: masks.Short | masks.Form | None = msgspec.field(name="with")
     keep: masks.Keep | None = None                        # of partial
     value: str | int | None = None                  # of constant
     unless: People | None = None                    # these see the true value
     connections: Names = ()                         # empty: all
+
+
+class Approvers(Section, frozen=True, kw_only=True):
+    groups: Names
+    count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 1
+
+
+class Hidden(Allowances, frozen=True, kw_only=True):
+    """What hidden columns allow, to whom and where (nobody and nowhere named: everybody, everywhere)."""
+
+    groups: Names = ()
+    users: Names = ()
+    connections: Names = ()
+    opaque: Literal["deny", "approve"] | None = None
+    sink: Literal["deny", "approve"] | None = None
+    ddl: Literal["deny", "approve"] | None = None
+    errors: Literal["canonical", "strict"] | None = None
+    explain: Literal["plain", "deny"] | None = None
+    approvers: Approvers | None = None
+    expires: str = ""                               # how long a request waits; default 15m
 
 
 class During(Section, frozen=True, kw_only=True):
@@ -79,11 +107,6 @@ class When(Section, frozen=True, kw_only=True):
     during: Annotated[tuple[During, ...], msgspec.Meta(min_length=1)] = ()    # any of these times
 
 
-class Approvers(Section, frozen=True, kw_only=True):
-    groups: Names
-    count: Annotated[int, msgspec.Meta(ge=1, le=20)] = 1
-
-
 class Limit(Section, frozen=True, kw_only=True):
     time: Name                                      # how long a statement may run: 30s, 5m
 
@@ -101,10 +124,14 @@ class Rule(Section, frozen=True, kw_only=True):
 class Policy(Section, frozen=True, kw_only=True):
     access: tuple[Access, ...] = ()
     masks: tuple[Mask, ...] = ()
+    hidden: tuple[Hidden, ...] = ()
     rules: tuple[Rule, ...] = ()
 
 
 EXPIRES_DEFAULT: Final = "15m"
+# Of `hidden`; those of columns may stand beside a mask as well.
+COLUMN_KNOBS: Final = ("derived", "control", "aggregates")
+KNOBS: Final = (*COLUMN_KNOBS, "opaque", "sink", "ddl", "errors", "explain")
 
 
 def load_policy(path: Path, connections: Collection[str] | None = None) -> Policy:
@@ -169,6 +196,7 @@ def _judged(raw: Any, report: document.Report, connections: Collection[str] | No
         People: _check_people,
         Access: functools.partial(_check_access, connections),
         Mask: functools.partial(_check_mask, connections),
+        Hidden: functools.partial(_check_hidden, connections),
         During: _check_during,
         When: functools.partial(_check_when, connections),
         Rule: _check_rule,
@@ -243,6 +271,20 @@ def _check_form(form: masks.Form, path: str, report: document.Report) -> None:
         keyed = getattr(form, name)
         if keyed is not None and "\0" in keyed.key:
             report.add(f"{path}.{name}.key", "cannot hold a NUL")
+
+
+def _check_hidden(known: Collection[str] | None, hidden: Hidden, path: str, report: document.Report) -> None:
+    _check_connections(known, hidden.connections, path, report)
+    if not any(getattr(hidden, knob) for knob in KNOBS) and not report.touches(path):
+        report.add(path, f"allows and forbids nothing: write one of {', '.join(KNOBS)}")
+    asks = "approve" in (hidden.opaque, hidden.sink, hidden.ddl)
+    if asks and hidden.approvers is None and not report.touches(f"{path}.approvers"):
+        report.add(path, "`approve` needs `approvers: {groups: [...]}`")
+    for name in () if asks else ("approvers", "expires"):
+        if getattr(hidden, name):
+            report.add(f"{path}.{name}", "belongs to `opaque`, `sink` or `ddl: approve`")
+    if hidden.expires:
+        _check_seconds(hidden.expires, f"{path}.expires", report)
 
 
 def _check_when(known: Collection[str] | None, when: When, path: str, report: document.Report) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 
 from hoopfast._wire import pack_mask_types
-from hoopfast.analysis.catalog import Catalog, Hidden, hide
+from hoopfast.analysis.catalog import Catalog, Hidden, hide_for
 from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.rewrite import Shields
 from hoopfast.analysis.shields import SYSTEM_NUMBERS, shields_of
 from hoopfast.config import Enforced
 from hoopfast.errors import UpstreamFault
-from hoopfast.model import Client, Identity, MaskSpec
+from hoopfast.knobs import Knobs
+from hoopfast.model import MASK_NULL, Client, Identity, MaskSpec
 from hoopfast.policy.enforced import Entry
-from hoopfast.policy.snapshot import Snapshot
+from hoopfast.policy.snapshot import ColumnMask, Snapshot
 from hoopfast.protocol import sqlstate
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Context(msgspec.Struct, frozen=True):
     names: dict[tuple[int, int], str]
     shields: Shields | None = None              # enforced mode: what statements are rewritten to
     aliases: dict[tuple[int, int], tuple[int, int]] = {}        # the table's column for one of a masking view
+    redaction: int = -1                         # index of the mask for columns without origin, where there may be some
 
     @property
     def epoch(self) -> int:
@@ -81,32 +83,36 @@ class Contexts:
         found = self._live.get(key)
         if found is not None:
             return found
-        specs = {(mask.schema, mask.table, mask.column): mask.spec for mask in masks}
-        context = self._define(key, snapshot, catalog, specs, role)
+        knobs = snapshot.knobs_for(identity, connection) if masks else Knobs()
+        context = self._define(key, snapshot, catalog, masks, knobs, role)
         self._live[key] = context
         self._retire(key)
         return context
 
     def _define(
-        self, key: Key, snapshot: Snapshot, catalog: Catalog | None, specs: dict[tuple[str, str, str], MaskSpec],
+        self, key: Key, snapshot: Snapshot, catalog: Catalog | None, masks: tuple[ColumnMask, ...], knobs: Knobs,
         role: Enforced | None,
     ) -> Context:
-        hidden = hide(catalog, specs)
+        hidden = hide_for(catalog, masks)
         shields, aliases = _shields(catalog, hidden, role)
+        redacts = any(handling.derived == "redact" for handling in hidden.handling.values())
+        # The relay redacts by the last mask there is.
+        specs = (*hidden.specs, MaskSpec(kind=MASK_NULL)) if redacts else hidden.specs
         context = Context(
             number=self._next, connection=key[0], identity_class=key[1], snapshot=snapshot, catalog=catalog,
-            closure=Closure(catalog, hidden.columns, unfit=hidden.unfit) if catalog is not None else None,
+            closure=(Closure(catalog, hidden.columns, knobs, hidden.handling, unfit=hidden.unfit)
+                     if catalog is not None else None),
             masks={(column.table_oid, column.attnum): column.mask for column in hidden.columns}, names=hidden.names,
-            shields=shields, aliases=aliases,
+            shields=shields, aliases=aliases, redaction=len(specs) - 1 if redacts else -1,
         )
         self._next += 1
         # A masking view's columns are masked as those of its table: what it shows is half a mask.
         shown = {view: context.masks[table] for view, table in aliases.items() if table in context.masks}
-        masks = context.masks | shown
+        origins = context.masks | shown
         self._relay.define_context(
             context.number,
-            [(spec.kind, spec.keep, spec.constant, spec.key) for spec in hidden.specs],
-            [(*column, mask) for column, mask in masks.items()],
+            [(spec.kind, spec.keep, spec.constant, spec.key) for spec in specs],
+            [(*column, mask) for column, mask in origins.items()],
             _packed(catalog),
             [(*view, *column) for view, column in aliases.items()],
         )

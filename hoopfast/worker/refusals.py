@@ -15,6 +15,25 @@ from hoopfast.worker.approvals import CANCELLED, FAILED, Outcome, duration
 WARNING_CODE: Final = "01000"
 
 
+class Denied(Exception):
+    """The statement is refused with this ErrorResponse frame. `cache`: every later one like it may be, too."""
+
+    def __init__(self, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
+        super().__init__(reason)
+        self.frame = frame
+        self.reason = reason
+        self.rule = rule
+        self.cache = cache
+
+
+class LastWord(Denied):
+    """A person's answer (rejected, expired, withdrawn): judging again under a newer context would ask again."""
+
+
+class Gone(Exception):
+    """The client is gone: there is nobody to answer."""
+
+
 def refusal(message: str, hint: str = "", code: str = sqlstate.INSUFFICIENT_PRIVILEGE) -> bytes:
     return messages.error_response("ERROR", code, message, hint=hint)
 

@@ -21,7 +21,6 @@ import msgspec
 import orjson
 
 from hoopfast import limits, model
-from hoopfast._wire import pack_copy_plan
 from hoopfast.analysis import gate
 from hoopfast.analysis.classify import facts, function_call_facts
 from hoopfast.analysis.constants import free_constants
@@ -30,13 +29,18 @@ from hoopfast.analysis.gate import Judgement, StatementJudgement
 from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
 from hoopfast.analysis.settings import assigned
 from hoopfast.audit import typed
+from hoopfast.policy.snapshot import also_held
 from hoopfast.protocol import messages, sqlstate
 from hoopfast.protocol.settings import unreadable
 from hoopfast.worker.approvals import DISCONNECTED, ApprovalDesk, Outcome
 from hoopfast.worker.contexts import Context
 from hoopfast.worker.enforced import Described, Sent, Stale, described, note, rewritten
 from hoopfast.worker.flags import standing_flags
+from hoopfast.worker.origins import check_origins, copy_plan
 from hoopfast.worker.refusals import (
+    Denied,
+    Gone,
+    LastWord,
     denied_by,
     not_approved,
     refusal,
@@ -55,25 +59,6 @@ LOCAL_NAMES_MAX = 10_000
 THREADS = 2
 
 Answer = TypeVar("Answer")
-
-
-class Denied(Exception):
-    """The statement is refused with this ErrorResponse frame. `cache`: every later one like it may be, too."""
-
-    def __init__(self, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
-        super().__init__(reason)
-        self.frame = frame
-        self.reason = reason
-        self.rule = rule
-        self.cache = cache
-
-
-class LastWord(Denied):
-    """A person's answer (rejected, expired, withdrawn): judging again under a newer context would ask again."""
-
-
-class Gone(Exception):
-    """The client is gone: there is nobody to answer."""
 
 
 class Work(msgspec.Struct):
@@ -226,15 +211,17 @@ class VerdictDesk:
                     f"statements longer than {limits.ANALYSE_MAX_BYTES} bytes cannot be analysed while columns are "
                     "hidden from you", "Use COPY FROM STDIN, or split the statement.", "54000"), "too long")
             judgement = await self._run(size, functools.partial(gate.judge, work.statements, context.closure, local))
-        if judgement.outcome == gate.REFUSED:
-            raise Denied(refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
         if judgement.outcome == gate.UNKNOWN:
             await self._unknown(work, context, judgement)
             return None
         work.unknown = ""
-        answer = await self._described(work, context, judgement, ruling)
-        if context.shields is not None and work.kind in "QP":
-            answer = await self._enforced(work, context, judgement, answer)
+        if judgement.outcome == gate.REFUSED:
+            ruling = _held_because(work, context, judgement, ruling)
+            answer = _unread(work, ruling)
+        else:
+            answer = await self._described(work, context, judgement, ruling)
+            if context.shields is not None and work.kind in "QP":
+                answer = await self._enforced(work, context, judgement, answer)
         if ruling.action == "approve":
             if work.kind == "P":
                 return msgspec.structs.replace(answer, action=model.ACTION_ASK)
@@ -292,6 +279,8 @@ class VerdictDesk:
     async def _described(self, work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> Pass:
         """Check the origins of all output columns before anything runs, and pack the flags."""
         flags = standing_flags(work.facts, work.statements)
+        if context.closure is not None and context.closure.knobs.errors == "strict":
+            flags |= model.FLAG_STRICT
         zero_origin = 0
         plan = b""
         masked: dict[str, None] = {}
@@ -300,18 +289,18 @@ class VerdictDesk:
                 flags |= model.FLAG_SCRUB
             if one.outcome != gate.TOUCHED:
                 continue
-            flags |= model.FLAG_TOUCHED
+            flags |= model.FLAG_TOUCHED | (model.FLAG_REDACT if one.redact else 0)
             if one.zero_origin is None or len(judgement.statements) > 1:
                 flags |= model.FLAG_ANY_ZERO
             # A Bind was described when its statement was parsed; only the rows of COPY need the columns again.
             if one.probe and (work.kind != "B" or one.copy is not None):
                 fields = await self._probe(work, one)
-                zero_origin = max(zero_origin, _check_origins(fields, one, context))
+                zero_origin = max(zero_origin, check_origins(fields, one, context))
                 origins = [(field.table_oid, field.attnum) for field in fields]
                 masked.update((context.names[origin], None) for origin in origins if origin in context.names)
                 if one.copy is not None:
                     flags |= model.FLAG_COPY_OUT
-                    plan = _copy_plan(one, fields, context)
+                    plan = copy_plan(one, fields, context)
             else:
                 zero_origin = max(zero_origin, one.zero_origin or 0)
         local = any(one.used_local for one in judgement.statements)
@@ -463,39 +452,23 @@ def _not_known(name: str) -> Denied:
     ), "unknown relation", "masking", cache=False)
 
 
-def _check_origins(fields: list[messages.Field], one: StatementJudgement, context: Context) -> int:
-    """How many columns have no origin. Raises Denied for more than the analysis proved clean, and for whole rows."""
-    zero = sum(not field.table_oid for field in fields)
+def _held_because(work: Work, context: Context, judgement: Judgement, ruling: model.Ruling) -> model.Ruling:
+    """The approval that a statement refused because of hidden columns waits for. Raises Denied where there is none:
+    alone it has to be, or what stands beside it would pass unseen."""
     closure = context.closure
-    for field in fields:
-        row = field.table_oid and not field.attnum
-        if row or (closure is not None and field.table_oid in closure.view_oids):
-            raise Denied(refusal(f'column "{field.name}" may hold hidden values', "Name plain columns of tables."),
-                         "origin", "masking")
-    for position in one.positions:
-        by = fields[position - 1 : position] if position > 0 else []
-        if not by or (by[0].table_oid, by[0].attnum) in context.names:
-            raise Denied(refusal(f"sorting or grouping by position {position} would use a hidden column",
-                                 "Name the column to sort or group by."), "position", "masking")
-    if one.zero_origin is not None and zero > one.zero_origin:
-        raise Denied(refusal("the server computes output columns that the analysis took for plain ones",
-                              "Write column references with the table's name."), "origin", "masking")
-    return zero
+    held = closure.knobs.approvals.get(judgement.knob) if closure is not None and len(work.statements) == 1 else None
+    if held is None or work.statements[0].tag == "CopyStmt":
+        raise Denied(refusal(judgement.reason, judgement.hint), judgement.reason, "masking")
+    both = also_held(ruling, msgspec.structs.replace(held, reason=judgement.reason))
+    if both.action == "deny":
+        raise Denied(denied_by(both), both.reason, both.rule, cache=not both.timed)
+    return both
 
 
-def _copy_plan(one: StatementJudgement, fields: list[messages.Field], context: Context) -> bytes:
-    assert one.copy is not None
-    how = one.copy
-    columns = [(context.masks.get((field.table_oid, field.attnum), -1), field.type_oid, field.modifier)
-               for field in fields]
-    try:
-        return pack_copy_plan(
-            format=how.format,  # type: ignore[arg-type]  # checked by copy_format
-            delimiter=how.delimiter, quote=how.quote, escape=how.escape, null=how.null, columns=columns,
-            header=how.header)
-    except ValueError as error:
-        raise Denied(refusal(f"this COPY cannot be masked: {error}", "Use the format's usual options."),
-                     "copy options", "masking") from None
+def _unread(work: Work, ruling: model.Ruling) -> Pass:
+    """Of a statement that people have let pass: plain hidden columns are masked, and what it computes is shown."""
+    flags = model.FLAG_TOUCHED | model.FLAG_ANY_ZERO | model.FLAG_SCRUB | standing_flags(work.facts, work.statements)
+    return Pass(model.ACTION_ALLOW, flags, 0, b"", (), False, ruling)
 
 
 def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: str, **extra: str) -> bytes:

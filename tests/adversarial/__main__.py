@@ -1,6 +1,7 @@
-"""`python -m tests.adversarial [--enforced] [QUERIES]`: all attacks, benign statements, random queries, as a table.
+"""`python -m tests.adversarial [--enforced] [--redact] [QUERIES]`: attacks, benign statements, random queries, a table.
 
 With --enforced the gateway's role may not read hidden columns, and attacks are sent to it without a gateway as well.
+With --redact the policy says `derived: redact`, so that expressions of hidden columns run: nothing more may be seen.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.adversarial")
     arguments.add_argument("queries", nargs="?", type=int, default=1000)
     arguments.add_argument("--enforced", action="store_true")
+    arguments.add_argument("--redact", action="store_true")
     given = arguments.parse_args()
     with PostgresServer(scratch_directory("pg"), log_statements=False) as server, TestIssuer() as issuer:
-        with stage(server, issuer, enforced=given.enforced) as ready:
+        hidden = [{"derived": "redact"}] if given.redact else []
+        with stage(server, issuer, enforced=given.enforced, hidden=hidden) as ready:
             leaks = _attacks(ready)
             if given.enforced:
                 _bare(ready)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -85,10 +85,13 @@ class Stage(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def stage(server: PostgresServer, issuer: TestIssuer, *, enforced: bool = False) -> Iterator[Stage]:
-    """Both databases and a running gateway. OIDs are equal in both: one is a copy of the other, made without rows.
+def stage(
+    server: PostgresServer, issuer: TestIssuer, hidden: Sequence[dict[str, Any]] = (), *, enforced: bool = False
+) -> Iterator[Stage]:
+    """Both databases and a running gateway, whose policy turns these knobs.
 
-    `enforced`: the gateway's role for people with masks may not read hidden columns.
+    OIDs are equal in both: one is a copy of the other, made without rows. `enforced`: the gateway's role for people
+    with masks may not read hidden columns.
     """
     worlds = [World(number) for number in range(2)]
     with contextlib.ExitStack() as stack:
@@ -101,7 +104,8 @@ def stage(server: PostgresServer, issuer: TestIssuer, *, enforced: bool = False)
         connections = {name: upstream_of(server, name, user=ROLE) for name in DATABASES}
         if enforced:
             connections = {name: connection | ENFORCED for name, connection in connections.items()}
-        gateway = Gateway(issuer, connections, policy=POLICY, config={"listen": {"workers": 1}})
+        policy = POLICY | {"hidden": list(hidden)}
+        gateway = Gateway(issuer, connections, policy=policy, config={"listen": {"workers": 1}})
         if enforced:
             for name in DATABASES:
                 apply(server, gateway, name, name)

@@ -175,7 +175,7 @@ rules: [{name: r, when: {unfiltered: false}, action: approve, approvers: {groups
 
 def test_the_schema() -> None:
     schema = source.json_schema()
-    assert set(schema["$defs"]["Policy"]["properties"]) == {"access", "masks", "rules"}
+    assert set(schema["$defs"]["Policy"]["properties"]) == {"access", "masks", "hidden", "rules"}
     assert "with" in schema["$defs"]["Mask"]["required"]
 
 

@@ -21,6 +21,7 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "document": (0.1, ("hoopfast.document",)),
     "secrets": (0.1, ("hoopfast.secrets",)),
     "logs": (0.1, ("hoopfast.logs",)),
+    "knobs": (0.2, ("hoopfast.knobs",)),
     "checks": (0.2, ("hoopfast.checks",)),
     "config sinks": (0.25, ("hoopfast.config_sinks",)),
     "config": (0.3, ("hoopfast.config",)),

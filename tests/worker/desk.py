@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from hoopfast.analysis.catalog import Catalog, Column, Relation
+from hoopfast.knobs import Knobs
 from hoopfast.model import MASK_REDACT, Client, Identity, MaskSpec, Ruling, StatementFacts
 from hoopfast.policy.snapshot import ColumnMask
 from hoopfast.protocol.messages import frame, parse_fields
@@ -39,6 +40,7 @@ class Policy:
     def __init__(self, version: int = 1, *, masked: bool = True, rules: dict[str, Ruling] | None = None) -> None:
         self.version = version
         self.masked = masked
+        self.knobs = Knobs()
         self.rules = rules if rules is not None else {
             "delete": Ruling(
                 action="approve", rule="deletes", reason="rows are gone for good", approver_groups=("dba",)),
@@ -51,6 +53,9 @@ class Policy:
 
     def masks_for(self, identity: Identity, connection: str) -> tuple[ColumnMask, ...]:
         return (ColumnMask("public", "customers", "ssn", MaskSpec(kind=MASK_REDACT)),) if self.masked else ()
+
+    def knobs_for(self, identity: Identity, connection: str) -> Knobs:
+        return self.knobs
 
     def decide(
         self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...], client: Client, now: float

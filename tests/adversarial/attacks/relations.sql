@@ -110,7 +110,7 @@ SELECT max(pin) FROM managers;
 SELECT upper("ssn") FROM "public"."people";
 
 -- database qualified
-SELECT upper(ssn) FROM estate_a.public.people;
+SELECT encode(convert_to(ssn, 'UTF8'), 'hex') FROM estate_a.public.people;
 
 -- search path
 SET LOCAL search_path = hr, public;

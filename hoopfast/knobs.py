@@ -1,4 +1,5 @@
-"""What a policy may allow, or forbid, people to do with hidden columns. Made by `policy.snapshot`, used by `flow`.
+"""What a policy may allow, or forbid, people to do with hidden columns. Made by `policy.snapshot`, used by
+`analysis`.
 
 The defaults are safe: with them nothing of a hidden value arrives, whatever the statement. Every knob says in
 docs/hidden-columns.md what turning it gives away.
