@@ -23,8 +23,15 @@ PARSE_INLINE_MAX_BYTES = 8 * 1024
 ANALYSE_MAX_BYTES = 1024 * 1024
 # Texts longer than this share no verdict with texts that differ in constants (LEX_TEXT_MAX in the core).
 TEMPLATE_MAX_BYTES = 64 * 1024
+# Runs of operator characters, which cost the square of their length: one of the longest takes a fifteenth of a second.
+OPERATOR_RUN_MAX = 10_000
+OPERATOR_RUN_LONG = 1_000
+OPERATOR_RUNS_LONG_MAX = 100
 # Nodes of one syntax tree: an INSERT of 16 MiB has about three million, which is a second of walking.
 ANALYSE_MAX_NODES = 4_000_000
+# Steps in which hidden columns are followed through one statement: a fifth of a second or so. Long chains of queries in
+# an unfortunate order need as many steps as the square of their length.
+FLOW_STEPS_MAX = 300_000
 # Nodes of an expression of hidden columns that may be shown as NULL (analysis/total.py).
 TOTAL_MAX_NODES = 200
 # Joins nested in one FROM item (the walk into them is the only one that recurses); the decoder refuses about 250.

@@ -67,6 +67,8 @@ class Columns:
                 found.update(dict.fromkeys(f"{name}.{ALL}" for name in self._tables.get(column, ())))
                 of = tables
             found.update(dict.fromkeys(f"{name}.{column}" for name in of))
+            if len(found) > COLUMNS_MAX:
+                break
         if len(found) > COLUMNS_MAX:
             return tuple(f"{name}.{ALL}" for name in tables)
         return tuple(found)

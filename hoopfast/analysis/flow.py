@@ -6,14 +6,17 @@ place where a masked column stands and could reach the client other than as a co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from hoopfast import limits
 from hoopfast.analysis import builtins
 from hoopfast.analysis import survey as s
 from hoopfast.analysis.builtins import CONSTANT_ONLY, DATA_CATALOGS, READERS, ROW_FUNCTIONS, builtin_allowed
 from hoopfast.analysis.catalog import Catalog
+from hoopfast.analysis.parse import SIMPLIFY, TOO_COMPLEX, Unparsable
 from hoopfast.analysis.total import TEXT_OIDS
 from hoopfast.analysis.tree import column
 from hoopfast.knobs import SAFE, Handling, Knobs, strictest
@@ -106,6 +109,14 @@ class Flow:
         self.positions: set[int] = set()        # of output columns that are sorted or grouped by: not to be masked ones
         self.renamed: set[str] = set()          # names among `names` that a statement has given
         self.redacts = False                    # output columns without origin have to be hidden
+        self._steps = limits.FLOW_STEPS_MAX
+        self.steers: set[str] = set()           # names that decide which rows there are, or in what order
+
+    def spend(self, steps: int) -> None:
+        """Raises Unparsable when following hidden columns takes too long."""
+        self._steps -= steps
+        if self._steps < 0:
+            raise Unparsable("54001", TOO_COMPLEX, hint=SIMPLIFY)
 
     def rename(self, names: Iterable[str]) -> None:
         """These names stand for sensitive columns here."""
@@ -217,13 +228,24 @@ def _spread(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[str, l
     """
     for name in flow.touched:
         flow.names |= closure.masked.get(name, frozenset())
-    while True:
+    by_label: dict[str, list[s.Source]] = {}
+    for source in survey.sources:
+        by_label.setdefault(source.relname, []).append(source)
+    carrying: set[str] = set()
+    # Chains of queries are followed in one turn whether they stand in this order or in the other.
+    turns = itertools.cycle(((survey.sources, survey.queries), (survey.sources[::-1], survey.queries[::-1])))
+    for sources, queries in turns:
         before = _progress(survey, flow)
-        carrying = {query.label for query in survey.queries if query.goes == "cte" and query.carries}
-        for source in survey.sources:
+        flow.spend(len(sources) + len(queries))
+        for source in sources:
             _spread_source(source, carrying, flow)
-        for query in survey.queries:
+        for query in queries:
+            flow.spend(len(query.targets))
             _spread_query(query, closure, flow, by_name)
+            if query.carries and query.goes == "cte" and query.label not in carrying:
+                carrying.add(query.label)
+                for source in by_label.get(query.label, ()):
+                    _spread_source(source, carrying, flow)
         if before == _progress(survey, flow):
             return
 
@@ -281,6 +303,7 @@ def _sensitive(fields: tuple[str, ...], closure: Closure, flow: Flow, by_name: d
     if len(fields) == 1:
         return True
     sources = by_name.get(fields[-2], [])
+    flow.spend(len(sources))
     return not sources or any(_may_show(x, fields[-1], closure, flow) for x in sources)
 
 
@@ -309,6 +332,7 @@ def _references(survey: s.Survey, closure: Closure, flow: Flow, by_name: dict[st
         if not found:
             continue
         control = strictest(_handling(name, closure, flow) for name in found).control
+        flow.steers.update(found)
         if control == "none":
             raise _no_condition(found[0])
         masked = _masked_table(left, closure, by_name) and _masked_table(right, closure, by_name)
@@ -324,6 +348,8 @@ def _reference(reference: s.Reference, survey: s.Survey, closure: Closure, flow:
     """Judge one reference that may name a masked column."""
     name, place = reference.fields[-1], reference.place
     how = _handling(name, closure, flow)
+    if place in (s.CONTROL, s.EQUAL):
+        flow.steers.add(name)
     if place == s.CONTROL and how.control != "any":
         raise Refused(
             f'column "{name}" is hidden from you and cannot be used in a condition, a group or a sort',

@@ -38,6 +38,7 @@ into the database before: triggers that copy values elsewhere, RLS policies, cas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -45,7 +46,7 @@ from hoopfast.analysis import survey as s
 from hoopfast.analysis.classify import explain_runs, option_on, own_kinds
 from hoopfast.analysis.definitions import leaves_alone
 from hoopfast.analysis.flow import Closure, Flow, Refused, check
-from hoopfast.analysis.parse import Statement, Unparsable, first_parenthesis, parse
+from hoopfast.analysis.parse import Statement, Unparsable, first_parenthesis, parse, queries_inside
 from hoopfast.analysis.settings import CopyFormat, check_set, check_setting, copy_format
 from hoopfast.analysis.tree import Body, column, strings, unwrap, without_places
 
@@ -83,8 +84,8 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
 
     `probe` is the text to describe before anything runs ("" for none); `zero_origin` how many of its output columns may
     have no origin (None: any number), `positions` which of them (from 1) may not be masked, because rows are sorted or
-    grouped by them. `redact`: columns without origin have to be hidden. `knob`: what a policy could turn so that a
-    refused one may run. `creates` are names of tables it makes.
+    grouped by them. `redact`: columns without origin have to be hidden. `steers`: hidden columns that decide which rows
+    there are. `knob`: what a policy could turn so that a refused one may run. `creates` are names of tables it makes.
     """
 
     outcome: str
@@ -94,6 +95,7 @@ class StatementJudgement(msgspec.Struct, frozen=True, kw_only=True):
     zero_origin: int | None = 0
     positions: tuple[int, ...] = ()
     redact: bool = False
+    steers: tuple[str, ...] = ()
     knob: str = ""
     scrub: bool = False
     copy: CopyFormat | None = None
@@ -173,9 +175,7 @@ def _judge(statement: Statement, closure: Closure, local: frozenset[str]) -> Sta
         return _explain(statement, closure, local)
     if tag in ("PrepareStmt", "DeclareCursorStmt"):
         inner_tag, inner = unwrap(node.get("query"))
-        inside = _query(inner_tag, inner, "", closure, local)
-        _described(inside)
-        return msgspec.structs.replace(inside, probe="", zero_origin=None)
+        return _undescribed(statement, inner_tag, inner, _query(inner_tag, inner, "", closure, local))
     if tag in ("ExecuteStmt", "FetchStmt"):
         check(s.survey(tag, node), closure, local)
         return StatementJudgement(outcome=TOUCHED, zero_origin=None, scrub=True)
@@ -215,18 +215,37 @@ def _query(tag: str, node: Body, text: str, closure: Closure, local: frozenset[s
     return StatementJudgement(
         outcome=TOUCHED, probe=text if rows else "", zero_origin=_zero_origin(found) if rows else 0, scrub=True,
         columns=tuple(sorted(flow.names)), creates=creates, used_local=used, positions=tuple(sorted(flow.positions)),
-        redact=flow.redacts,
+        redact=flow.redacts, steers=tuple(sorted(flow.steers)),
     )
 
 
-def _described(one: StatementJudgement) -> None:
-    """For statements that are not described before they run."""
+def _undescribed(statement: Statement, tag: str, inner: Body, one: StatementJudgement) -> StatementJudgement:
+    """Of a statement that carries the judged query, which the server describes only by itself."""
+    text = ""
     if one.positions:
+        # With types of its own, parameters would be others in a query that stands alone.
+        text = "" if "argtypes" in statement.node else _carried(statement, tag, inner)
+    if one.positions and not text:
         raise Refused(f"sorting or grouping by position {one.positions[0]} may use a hidden column",
                       "Name the column to sort or group by.", "control")
     if one.redact:
         raise Refused("an expression of hidden columns cannot be part of a cursor, a prepared statement or EXPLAIN",
                       "Leave it out of the select list.", "derived")
+    return msgspec.structs.replace(one, probe=text, zero_origin=None)
+
+
+def _carried(statement: Statement, tag: str, inner: Body) -> str:
+    """The text of the query that a statement carries, proven to be the one that was judged; "" when it is not found."""
+    wanted = without_places(tag, inner)
+    return next((text for text in queries_inside(statement.text) if _is(text, wanted)), "")
+
+
+def _is(text: str, wanted: tuple[Any, ...]) -> bool:
+    try:
+        parsed = parse(text)
+    except Unparsable:
+        return False
+    return len(parsed) == 1 and without_places(parsed[0].tag, parsed[0].node) == wanted
 
 
 def _checked(found: s.Survey, closure: Closure, local: frozenset[str]) -> Flow:
@@ -265,8 +284,7 @@ def _explain(statement: Statement, closure: Closure, local: frozenset[str]) -> S
                   for item in statement.node.get("options", ()))
     if verbose or explain_runs(statement.node):
         raise Refused("EXPLAIN with ANALYZE or VERBOSE may show hidden columns", "Use plain EXPLAIN.")
-    _described(inside)
-    return msgspec.structs.replace(inside, probe="", zero_origin=None, creates=())
+    return msgspec.structs.replace(_undescribed(statement, tag, node, inside), creates=())
 
 
 def _copy(statement: Statement, closure: Closure, local: frozenset[str]) -> StatementJudgement:
@@ -314,13 +332,8 @@ def quoted(name: str) -> str:
 def _inner_text(statement: Statement, tag: str, inner: Body) -> str:
     """The text between COPY's parentheses, proven to be the query that was judged."""
     text = first_parenthesis(statement.text)
-    if text is not None:
-        try:
-            parsed = parse(text)
-        except Unparsable:
-            parsed = ()
-        if len(parsed) == 1 and without_places(parsed[0].tag, parsed[0].node) == without_places(tag, inner):
-            return text
+    if text is not None and _is(text, without_places(tag, inner)):
+        return text
     raise Refused("this COPY cannot be analysed while columns are hidden from you",
                   "Write it as COPY (query) TO STDOUT.")
 

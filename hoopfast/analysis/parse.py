@@ -6,6 +6,7 @@ Only pglast's JSON call is used: it releases the GIL and answers trees that are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ import orjson
 from pglast.parser import ParseError, parse_sql_json, scan
 
 from hoopfast import limits
+
+_OPERATORS = bytes(1 if chr(code) in "~!@#^&|`?+-*/%<>=" else 0 for code in range(256))
 
 
 class Unparsable(Exception):
@@ -34,6 +37,9 @@ class Statement(msgspec.Struct, frozen=True):
     text: str
 
 
+# What a query begins with, "(" among it, and how many such places of a statement are tried.
+QUERY_STARTS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE_P", "MERGE", "ASCII_40"})
+TAILS_MAX = 8
 TOO_COMPLEX = "the statement is nested too deeply to be analysed"
 SIMPLIFY = "Split the statement, or write long chains of operators as IN (...) or ANY (...)."
 
@@ -64,6 +70,8 @@ def parse(sql: str) -> tuple[Statement, ...]:
     if "\0" in sql:
         raise Unparsable("22021", "the statement holds a NUL byte", sql.index("\0") + 1)
     try:
+        if len(sql) > limits.PARSE_INLINE_MAX_BYTES and _lexes_slowly(sql):
+            raise Unparsable("54001", "the statement has a very long run of operator characters", hint=SIMPLIFY)
         tree = orjson.loads(parse_sql_json(sql))
         return _statements(sql, tree["stmts"])
     except ParseError as error:
@@ -73,10 +81,20 @@ def parse(sql: str) -> tuple[Statement, ...]:
         offset = error.args[1] if len(error.args) > 1 else None
         position = (len(sql) if offset is None else int(offset)) + 1
         raise Unparsable("42601", message, position) from None
+    except Unparsable:
+        raise
     except UnicodeError:
         raise Unparsable("22021", "the statement is not valid UTF-8") from None
     except Exception:  # noqa: BLE001 - depth errors of the decoder differ by version; each of them has to refuse
         raise Unparsable("54001", TOO_COMPLEX, hint=SIMPLIFY) from None
+
+
+def _lexes_slowly(sql: str) -> bool:
+    """Whether PostgreSQL's lexer would need minutes: it reads the rest of a run of operator characters again for each
+    operator or comment that begins in it (`/*/*/*/*`), so a run costs the square of its length."""
+    marks = sql.encode().translate(_OPERATORS)
+    return limits.OPERATOR_RUN_MAX * b"\1" in marks or (
+        marks.count(limits.OPERATOR_RUN_LONG * b"\1") > limits.OPERATOR_RUNS_LONG_MAX)
 
 
 def _statements(sql: str, entries: list[dict[str, Any]]) -> tuple[Statement, ...]:
@@ -108,6 +126,16 @@ def first_parenthesis(sql: str) -> str | None:
             if depth == 0:
                 return sql[start : token.start]
     return None
+
+
+def queries_inside(sql: str) -> Iterator[str]:
+    """The tails of a statement that may be the query it carries (DECLARE, PREPARE, EXPLAIN), by PostgreSQL's lexer."""
+    try:
+        tokens = scan(sql)
+    except Exception:  # noqa: BLE001 - the caller refuses what cannot be cut out
+        return
+    starts = [token.start for token in tokens[1:] if token.name in QUERY_STARTS]
+    yield from (sql[start:] for start in starts[:TAILS_MAX])
 
 
 def identifiers(sql: str) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hoopfast import limits
 from hoopfast.analysis.builtins import words
+from hoopfast.analysis.ctes import NOWHERE, Scope
 from hoopfast.analysis.parse import TOO_COMPLEX, Unparsable
 from hoopfast.analysis.total import total
 from hoopfast.analysis.tree import Body, children, column, constant_like, strings, text_constant, unwrap
@@ -124,7 +125,7 @@ class Survey:
         self.total_functions: set[str] = set()                          # what output expressions that cannot fail call
 
 
-_Step = tuple[str, Body, str, frozenset[str], Any]
+_Step = tuple[str, Body, str, Scope, Any]
 
 
 class Surveyor:
@@ -139,7 +140,7 @@ class Surveyor:
     def statement(self, tag: str, body: Body, goes: str = "top") -> Survey:
         """Survey one tree. Raises Unparsable when it is too large."""
         self._root = body
-        self._push(tag, body, goes, frozenset())
+        self._push(tag, body, goes, NOWHERE)
         budget = limits.ANALYSE_MAX_NODES
         while self._stack:
             budget -= 1
@@ -150,10 +151,10 @@ class Surveyor:
 
     # ------------------------------------------------------------ plumbing
 
-    def _push(self, tag: str, body: Body, place: str, scope: frozenset[str], extra: Any = None) -> None:
+    def _push(self, tag: str, body: Body, place: str, scope: Scope, extra: Any = None) -> None:
         self._stack.append((tag, body, place, scope, extra))
 
-    def _push_all(self, values: Any, place: str, scope: frozenset[str]) -> None:
+    def _push_all(self, values: Any, place: str, scope: Scope) -> None:
         for value in values if type(values) is list else (values,):
             tag, body = unwrap(value)
             if tag:
@@ -161,7 +162,7 @@ class Surveyor:
             elif value:
                 self._push("", value, place, scope)
 
-    def _visit(self, tag: str, body: Body, place: str, scope: frozenset[str], extra: Any) -> None:
+    def _visit(self, tag: str, body: Body, place: str, scope: Scope, extra: Any) -> None:
         if tag == "SelectStmt":
             self._select(body, place, scope, extra)
         elif tag in DML:
@@ -184,7 +185,7 @@ class Surveyor:
         else:
             self._generic(tag, body, _below(place), scope)
 
-    def _generic(self, tag: str, body: Body, place: str, scope: frozenset[str]) -> None:
+    def _generic(self, tag: str, body: Body, place: str, scope: Scope) -> None:
         if tag == "A_Expr":
             self._operator(body.get("name"))
         elif tag == "SortBy":
@@ -206,7 +207,7 @@ class Surveyor:
     def _operator(self, name: Any) -> None:
         self.survey.operators.update(strings(name)[-1:])
 
-    def _function(self, body: Body, place: str, scope: frozenset[str]) -> None:
+    def _function(self, body: Body, place: str, scope: Scope) -> None:
         name = strings(body.get("funcname"))
         args = body.get("args", [])
         self.survey.functions.append((name, all(constant_like(arg) for arg in args)))
@@ -227,23 +228,21 @@ class Surveyor:
 
     # ------------------------------------------------------------ queries
 
-    def _with(self, clause: Body | None, scope: frozenset[str]) -> frozenset[str]:
+    def _with(self, clause: Body | None, scope: Scope) -> Scope:
         if not clause:
             return scope
         ctes = [unwrap(item)[1] for item in clause.get("ctes", ())]
-        everything = scope | {str(cte.get("ctename", "")) for cte in ctes}
-        inner = everything if clause.get("recursive") else scope
-        for cte in ctes:
-            name = str(cte.get("ctename", ""))
+        names = [str(cte.get("ctename", "")) for cte in ctes]
+        everything, each = scope.within(names, recursive=bool(clause.get("recursive")))
+        for cte, name, inner in zip(ctes, names, each, strict=True):
             tag, body = unwrap(cte.get("ctequery"))
             query = Query("cte", name, strings(cte.get("aliascolnames")))
             if cte.get("cycle_clause") or cte.get("search_clause"):
                 self.survey.strange.append("SEARCH or CYCLE")
             self._push(tag, body, "cte", inner, query)
-            inner = inner | {name}
         return everything
 
-    def _select(self, body: Body, place: str, scope: frozenset[str], query: Query | None) -> None:
+    def _select(self, body: Body, place: str, scope: Scope, query: Query | None) -> None:
         goes = place if place in ("top", "from", "cte", "exists", "scalar", "sink") else "scalar"
         if body.get("intoClause"):
             goes = "sink"
@@ -288,7 +287,7 @@ class Surveyor:
         query.sorted += [fields for target in named if (fields := column(target.get("val")))]
         return True
 
-    def _targets(self, targets: list[Body], scope: frozenset[str], *, shown: bool = False) -> None:
+    def _targets(self, targets: list[Body], scope: Scope, *, shown: bool = False) -> None:
         """`shown`: these are columns that the client gets."""
         for target in targets:
             found = total(target.get("val")) if shown and not column(target.get("val")) else None
@@ -299,13 +298,13 @@ class Surveyor:
             self._push_all(target.get("val"), OUT if column(target.get("val")) else EXPRESSION, scope)
             self._push_all(target.get("indirection"), EXPRESSION, scope)
 
-    def _dml(self, body: Body, place: str, scope: frozenset[str], query: Query | None) -> None:
+    def _dml(self, body: Body, place: str, scope: Scope, query: Query | None) -> None:
         goes = place if place in ("top", "cte") else "scalar"
         query = query or Query(goes)
         query.goes = goes
         self.survey.queries.append(query)
         scope = self._with(body.get("withClause"), scope)
-        target = self._table(body["relation"], frozenset())
+        target = self._table(body["relation"], NOWHERE)
         self.survey.written.add(target.relname)
         query.sources = [target]
         names = ["old", "new", "excluded"]
@@ -327,7 +326,7 @@ class Surveyor:
             self._push(*unwrap(body["selectStmt"]), "sink", scope)
         self._conflict(body.get("onConflictClause", {}), scope)
 
-    def _conflict(self, clause: Body, scope: frozenset[str]) -> None:
+    def _conflict(self, clause: Body, scope: Scope) -> None:
         for item in clause.get("targetList", ()):
             target = unwrap(item)[1]
             if column(target.get("val")) == ("excluded", target.get("name")):
@@ -341,10 +340,10 @@ class Surveyor:
 
     # ------------------------------------------------------------ FROM
 
-    def _from(self, items: list[Any], scope: frozenset[str]) -> list[Source]:
+    def _from(self, items: list[Any], scope: Scope) -> list[Source]:
         return [self._source(item, scope) for item in items]
 
-    def _source(self, item: Any, scope: frozenset[str], depth: int = 0) -> Source:
+    def _source(self, item: Any, scope: Scope, depth: int = 0) -> Source:
         tag, body = unwrap(item)
         alias = body.get("alias", {})
         name = str(alias.get("aliasname", ""))
@@ -366,7 +365,7 @@ class Surveyor:
         self.survey.sources.append(source)
         return source
 
-    def _join(self, body: Body, scope: frozenset[str], depth: int) -> Source:
+    def _join(self, body: Body, scope: Scope, depth: int) -> Source:
         if depth > limits.JOIN_MAX_DEPTH:
             raise Unparsable("54001", TOO_COMPLEX)
         left = self._source(body.get("larg"), scope, depth + 1)
@@ -386,7 +385,7 @@ class Surveyor:
         self.survey.sources.append(source)
         return source
 
-    def _table(self, body: Body, scope: frozenset[str]) -> Source:
+    def _table(self, body: Body, scope: Scope) -> Source:
         relname, schema = str(body.get("relname", "")), str(body.get("schemaname", ""))
         alias = body.get("alias", {})
         kind = "cte" if not schema and relname in scope else "table"
@@ -396,7 +395,7 @@ class Surveyor:
 
     # ------------------------------------------------------------ WHERE and ON
 
-    def _predicate(self, tag: str, body: Body, scope: frozenset[str]) -> None:
+    def _predicate(self, tag: str, body: Body, scope: Scope) -> None:
         if tag == "BoolExpr":
             self._push_all(body.get("args"), "predicate", scope)
             return

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hoopfast import limits
 from hoopfast.analysis.builtins import ROW_FUNCTIONS
+from hoopfast.analysis.ctes import NOWHERE, Scope
 from hoopfast.analysis.parse import TOO_COMPLEX, Unparsable
 from hoopfast.analysis.tree import Body, children, strings, unwrap
 
@@ -68,7 +69,7 @@ class Touches:
     """One pass over one statement, with an explicit stack of (tag, body, names of CTEs in scope)."""
 
     def __init__(self) -> None:
-        self._stack: list[tuple[str, Body, frozenset[str]]] = []
+        self._stack: list[tuple[str, Body, Scope]] = []
         self._tables: dict[str, None] = {}
         self._aliases: dict[str, set[str]] = {}         # by name in the statement: tables as written
         self._others: set[str] = set()                  # names of subqueries, CTEs, functions
@@ -88,7 +89,7 @@ class Touches:
 
         Raises Unparsable when there are more than ANALYSE_MAX_NODES.
         """
-        self._stack.append((tag, node, frozenset()))
+        self._stack.append((tag, node, NOWHERE))
         self._everything = tag not in QUERIES
         budget = limits.ANALYSE_MAX_NODES
         while self._stack:
@@ -110,7 +111,7 @@ class Touches:
 
     # ------------------------------------------------------------ the walk
 
-    def _visit(self, tag: str, body: Body, scope: frozenset[str]) -> None:
+    def _visit(self, tag: str, body: Body, scope: Scope) -> None:
         if tag == "ColumnRef":
             if id(body) not in self._done:
                 self._references.append(strings(body.get("fields")))
@@ -130,22 +131,20 @@ class Touches:
             if inner_tag not in LEAVES and id(inner) not in self._clauses:
                 self._stack.append((inner_tag, inner, scope))
 
-    def _with(self, body: Body, scope: frozenset[str]) -> frozenset[str]:
-        """The scope after WITH. A CTE sees those before it, with RECURSIVE all of them: others are real tables."""
+    def _with(self, body: Body, scope: Scope) -> Scope:
+        """The scope after WITH."""
         clause = body.get("withClause")
         if clause is None:
             return scope
         self._clauses.add(id(clause))
         ctes = [unwrap(item)[1] for item in clause.get("ctes", ())]
-        everything = scope | {str(cte.get("ctename", "")) for cte in ctes}
-        inner = everything if clause.get("recursive") else scope
-        for cte in ctes:
-            self._others.add(str(cte.get("ctename", "")))
-            self._stack.append((*unwrap(cte.get("ctequery")), inner))
-            inner = inner | {str(cte.get("ctename", ""))}
+        names = [str(cte.get("ctename", "")) for cte in ctes]
+        everything, each = scope.within(names, recursive=bool(clause.get("recursive")))
+        self._others.update(names)
+        self._stack += [(*unwrap(cte.get("ctequery")), inner) for cte, inner in zip(ctes, each, strict=True)]
         return everything
 
-    def _source(self, body: Body, scope: frozenset[str]) -> None:
+    def _source(self, body: Body, scope: Scope) -> None:
         name, alias = written(body), body.get("alias", {})
         shown = str(alias.get("aliasname") or body.get("relname", ""))
         if name in scope and "schemaname" not in body:
@@ -156,14 +155,14 @@ class Touches:
         if "colnames" in alias:
             self._all_of([name])                        # columns under other names
 
-    def _join_alias(self, body: Body, scope: frozenset[str]) -> None:
+    def _join_alias(self, body: Body, scope: Scope) -> None:
         """A join with a name: that stands for the row, and may rename its columns."""
         tables = _own_tables([body.get("larg"), body.get("rarg")], scope)
         self._aliases.setdefault(str(body["alias"].get("aliasname", "")), set()).update(tables)
         if "colnames" in body["alias"]:
             self._all_of(tables)
 
-    def _named(self, tag: str, body: Body, scope: frozenset[str]) -> None:
+    def _named(self, tag: str, body: Body, scope: Scope) -> None:
         """What other nodes name besides what is below them."""
         if tag == "JoinExpr":
             for name in strings(body.get("usingClause")):
@@ -202,7 +201,7 @@ class Touches:
 
     # ------------------------------------------------------------ queries and writes
 
-    def _stars(self, targets: Any, sources: Any, scope: frozenset[str], *more: str) -> None:
+    def _stars(self, targets: Any, sources: Any, scope: Scope, *more: str) -> None:
         """A lone * stands for all columns of this query's own tables; subqueries have theirs."""
         for target in targets or ():
             _, item = unwrap(target)
@@ -211,10 +210,10 @@ class Touches:
                 self._all_of([*more, *_own_tables(sources or (), scope)])
                 self._done.add(id(reference))
 
-    def _write(self, tag: str, body: Body, scope: frozenset[str]) -> None:
+    def _write(self, tag: str, body: Body, scope: Scope) -> None:
         relation = body["relation"]
         # The target is a table always, also where a CTE has its name.
-        self._source(relation, frozenset())
+        self._source(relation, NOWHERE)
         self._done.add(id(relation))
         target = written(relation)
         returning = body.get("returningClause", {})
@@ -300,7 +299,7 @@ def _names(targets: Any) -> list[str]:
     return [str(unwrap(target)[1].get("name", EVERY)) for target in targets or ()]
 
 
-def _own_tables(sources: Iterable[Any], scope: frozenset[str]) -> list[str]:
+def _own_tables(sources: Iterable[Any], scope: Scope) -> list[str]:
     """The tables of one FROM clause, without what is inside its subqueries."""
     found: list[str] = []
     pending = list(sources)

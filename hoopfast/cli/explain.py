@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from hoopfast.analysis.catalog import Catalog, Hidden
+    from hoopfast.analysis.gate import StatementJudgement
     from hoopfast.control.describe import Described
     from hoopfast.control.preview import Preview, Situation
     from hoopfast.policy.snapshot import Step
@@ -46,7 +47,7 @@ def command(
     the statement would run, with 1 when it would be refused or held, with 2 when that is not sure.
     """
     from hoopfast.cli import offline
-    from hoopfast.control.preview import hidden_from, preview, traced, with_origins
+    from hoopfast.control.preview import hidden_from, preview, read_by_the_server, traced, with_origins
 
     config = offline.need_config(config_file)
     target = offline.connection_of(config, connection)
@@ -60,6 +61,8 @@ def command(
         elif not without:
             catalog = offline.read_catalog(config, policy, connection)
     seen = preview(snapshot, situation, sql, catalog)
+    if seen.misread and not (without or catalog_file):
+        seen = read_by_the_server(seen, _describe(target, connection, sql)[1])
     steps = [traced(snapshot, situation, found) for found in seen.facts]
     columns: tuple[Described, ...] = ()
     trouble = ""
@@ -145,6 +148,8 @@ def _tree(
         tree.add(Text(f"because {clean(seen.reason)}"))
     if seen.hint:
         tree.add(Text(f"way out: {clean(seen.hint)}"))
+    if seen.judgement is not None and (knob := seen.judgement.knob):
+        tree.add(Text(f"the policy's knob for this is `{knob}` (docs/hidden-columns.md)"))
     if seen.open_question:
         tree.add(Text(f"not sure: {clean(seen.open_question)}", style="yellow"))
     if trouble:
@@ -153,6 +158,8 @@ def _tree(
     _ruling(tree, seen)
     _statements(tree, seen, steps)
     _columns(tree, seen, columns, hidden)
+    for name in dict.fromkeys(name for one in _judged(seen) for name in one.steers):
+        tree.add(Text(clean(f"CONTROL: {name} is hidden from them and decides which rows come back"), "yellow"))
     if not columns and not trouble and any(outputs(one) for one in seen.statements):
         tree.add(Text("which table a column comes from is the server's answer: one statement, without --offline and "
                       "--catalog, is asked there"))
@@ -204,11 +211,17 @@ def _statements(tree: Tree, seen: Preview, steps: list[tuple[Step, ...]]) -> Non
             rules.add(Text(clean(f"{step.rule} ({step.action}) {step.why}"), style=style))
 
 
+def _judged(seen: Preview) -> tuple[StatementJudgement, ...]:
+    return seen.judgement.statements if seen.judgement is not None else ()
+
+
 def _columns(tree: Tree, seen: Preview, columns: tuple[Described, ...], hidden: Hidden) -> None:
-    """From the server's description where there is one, otherwise what the text tells."""
+    """From the server's description where there is one, otherwise what the text tells.
+
+    The word in capitals is the column's place in CLEAN < SOURCE < DERIVED < OPAQUE.
+    """
     from rich.text import Text
 
-    from hoopfast.analysis import gate
     from hoopfast.analysis.lineage import outputs
     from hoopfast.model import MASK_NAMES
 
@@ -216,25 +229,40 @@ def _columns(tree: Tree, seen: Preview, columns: tuple[Described, ...], hidden: 
     if not columns and not items:
         return
     node = tree.add(Text("output columns"))
-    masks = {(one.table_oid, one.attnum): MASK_NAMES[hidden.specs[one.mask].kind] for one in hidden.columns}
-    passed = seen.judgement is not None and seen.judgement.outcome in (gate.CLEAN, gate.TOUCHED)
     if not columns:
         for item in items:
             what = f" of {', '.join(item.reads)}" if item.reads and item.kind == "expression" else ""
             node.add(Text(clean("all columns" if item.kind == "star" else f"{item.name or '?'}: {item.kind}{what}")))
         return
+    masks = {(one.table_oid, one.attnum): MASK_NAMES[hidden.specs[one.mask].kind] for one in hidden.columns}
     # An item stands for one column each only where no * is among them.
     aligned = items if len(items) == len(columns) and all(item.kind != "star" for item in items) else ()
     for number, column in enumerate(columns):
         mask = masks.get((column.table_oid, column.attnum))
         label = Text(clean(f"{column.name}  {column.type}  "))
         if mask:
-            label.append(clean(f"from {column.origin}, masked ({mask}): the policy hides it from them"), "yellow")
+            masked = f"SOURCE: from {column.origin}, masked ({mask}): the policy hides it from them"
+            label.append(clean(masked), "yellow")
         elif column.origin:
-            label.append(clean(f"from {column.origin}, shown as it is"))
+            label.append(clean(f"CLEAN: from {column.origin}, shown as it is"))
         else:
-            reads = aligned[number].reads if aligned else ()
-            what = f"an expression of {', '.join(reads)}" if reads else "an expression"
-            proven = ", which reads no hidden column" if passed else ""
-            label.append(clean(f"{what}{proven}: it has no origin, and is shown as it is"))
+            label.append(*_without_origin(seen, aligned[number].reads if aligned else (), hidden))
         node.add(label)
+
+
+def _without_origin(seen: Preview, reads: tuple[str, ...], hidden: Hidden) -> tuple[str, str]:
+    """What is known of a computed column that reads these, and its colour."""
+    from hoopfast.analysis import gate
+
+    what = f"an expression of {', '.join(reads)}" if reads else "an expression"
+    names = {name.rpartition(".")[2] for name in hidden.names.values()}
+    judged = _judged(seen)
+    if any(one.redact for one in judged):
+        return clean(f"DERIVED: {what}, shown as NULL like every column here without an origin"), "yellow"
+    if not seen.masks or (seen.judgement is not None and seen.judgement.outcome in (gate.CLEAN, gate.TOUCHED)):
+        proven = ", which reads no hidden column" if seen.masks else ""
+        return clean(f"CLEAN: {what}{proven}: it has no origin, and is shown as it is"), ""
+    hides = sorted(read for read in reads if read.rpartition(".")[2] in names)
+    if hides:
+        return clean(f"DERIVED: {what}; {', '.join(hides)} may be hidden from them"), "red"
+    return clean(f"OPAQUE: {what}, of which nothing is proven"), "red"

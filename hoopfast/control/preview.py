@@ -22,6 +22,7 @@ from hoopfast.analysis.settings import assigned
 from hoopfast.knobs import Knobs
 from hoopfast.model import Client, Frozen, Identity, Ruling, StatementFacts
 from hoopfast.policy.snapshot import MASKING, ColumnMask, Snapshot, Step, also_held
+from hoopfast.protocol import sqlstate
 from hoopfast.protocol.settings import unreadable
 
 NO_ENTRY: Final = "no-entry"
@@ -31,7 +32,8 @@ ENTER: Final = "enter"
 class Preview(Frozen, frozen=True):
     """`verdict`: no-entry | enter (without a statement) | allow | limit | warn | deny | approve.
 
-    `open_question`: what the database would have to be asked before the verdict is sure; "" when it is.
+    `misread`: our grammar cannot read it, so the server is asked for its own error. `open_question`: what the database
+    would have to be asked before the verdict is sure; "" when it is.
     """
 
     verdict: str
@@ -43,6 +45,7 @@ class Preview(Frozen, frozen=True):
     facts: tuple[StatementFacts, ...] = ()
     masks: tuple[ColumnMask, ...] = ()
     judgement: Judgement | None = None
+    misread: bool = False
     open_question: str = ""
 
 
@@ -73,7 +76,8 @@ def preview(
         statements = parse(sql)
         found = facts(statements)
     except Unparsable as fault:
-        return Preview(verdict="deny", reason=fault.reason, hint=fault.hint, masks=hidden)
+        return Preview(verdict="deny", reason=fault.reason, hint=fault.hint, masks=hidden,
+                       misread=fault.sqlstate == sqlstate.SYNTAX_ERROR)
     if hint := _changes_reading(statements):
         return Preview(verdict="deny", reason="setting", hint=hint, statements=statements, facts=found, masks=hidden)
     ruling = ruled(snapshot, situation, found)
@@ -101,6 +105,15 @@ def traced(snapshot: Snapshot, situation: Situation, found: StatementFacts) -> t
     return snapshot.trace(situation.identity, situation.connection, found, situation.client, situation.now)
 
 
+def read_by_the_server(seen: Preview, trouble: str) -> Preview:
+    """The preview of a text that our grammar cannot read, after the server has; `trouble` is its error or ""."""
+    if trouble:
+        return msgspec.structs.replace(seen, reason="it is no SQL for the server either, whose error is the answer")
+    return msgspec.structs.replace(
+        seen, reason=f"the server can read it and the gateway cannot: {seen.reason}",
+        hint="The server's dialect is newer than the gateway's, which lets nothing pass unread: update hoopfast.")
+
+
 def with_origins(seen: Preview, hidden: Hidden, catalog: Catalog | None, origins: Sequence[tuple[int, int]]) -> Preview:
     """The preview of one statement once the server has said where its columns come from: (table OID, attribute number),
     0 for none. The gateway refuses what has more columns without origin than the analysis has proven clean."""
@@ -114,6 +127,11 @@ def with_origins(seen: Preview, hidden: Hidden, catalog: Catalog | None, origins
         return msgspec.structs.replace(
             seen, verdict="deny", rule=MASKING, reason="its output columns may hold hidden values",
             hint="Name plain columns of tables.")
+    for position in judged.statements[0].positions:
+        if not origins[position - 1 : position] or origins[position - 1] in hidden.names:
+            return msgspec.structs.replace(
+                seen, verdict="deny", rule=MASKING, hint="Name the column to sort or group by.",
+                reason=f"sorting or grouping by position {position} would use a hidden column")
     return seen
 
 
@@ -143,6 +161,7 @@ def _masked(seen: Preview, hidden: Hidden, catalog: Catalog | None, knobs: Knobs
 
 
 __all__ = [
-    "ENTER", "MASKING", "NO_ENTRY", "Preview", "Situation", "function_call_facts", "hidden_from", "preview", "ruled",
+    "ENTER", "MASKING", "NO_ENTRY", "Preview", "Situation", "function_call_facts", "hidden_from", "preview",
+    "read_by_the_server", "ruled",
     "traced", "with_origins",
 ]

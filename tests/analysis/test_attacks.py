@@ -60,9 +60,7 @@ ATTACKS = [
     "SELECT id FROM employees ORDER BY salary",
     "SELECT id, salary FROM employees ORDER BY 2",
     "SELECT id FROM (SELECT * FROM employees ORDER BY 3 LIMIT 1) q",
-    "PREPARE p AS SELECT * FROM employees ORDER BY 3",
-    "DECLARE c CURSOR FOR SELECT * FROM employees ORDER BY 3",
-    "EXPLAIN SELECT * FROM employees ORDER BY 3",
+    "PREPARE p (int) AS SELECT * FROM employees ORDER BY 3",
     "SELECT id, salary AS pay FROM employees ORDER BY pay",
     "SELECT DISTINCT ssn FROM customers",
     "SELECT DISTINCT * FROM customers",
@@ -413,3 +411,13 @@ def test_a_cte_hides_a_name_only_where_it_is_visible() -> None:
     assert judged("WITH x AS (SELECT 1 AS a) SELECT * FROM x").outcome == gate.CLEAN
     assert judged("WITH y AS (SELECT * FROM x), x AS (SELECT 1 AS a) SELECT * FROM y").outcome == gate.UNKNOWN
     assert judged("SELECT * FROM x, (WITH x AS (SELECT 1 AS a) SELECT * FROM x) q").outcome == gate.UNKNOWN
+
+
+@pytest.mark.parametrize("head", [
+    "DECLARE c CURSOR FOR ", "DECLARE c CURSOR WITH HOLD FOR ", "PREPARE p AS ", "EXPLAIN ",
+    "EXPLAIN (COSTS off, FORMAT json) ", 'PREPARE "SELECT" AS /* SELECT 1 */ ',
+])
+def test_what_a_statement_carries_is_described_by_itself(head: str) -> None:
+    query = "SELECT * FROM employees WHERE id > 1 ORDER BY 3"
+    (one,) = judged(head + query).statements
+    assert (one.outcome, one.probe, one.positions) == (gate.TOUCHED, query, (3,))

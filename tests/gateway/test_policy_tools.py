@@ -41,10 +41,10 @@ def test_the_origin_of_each_column(gateway: Gateway) -> None:
     assert any(line.startswith("groups: engineering") and "latest recorded session" in line for line in lines), said
     columns = lines[lines.index("output columns") + 1:]
     assert columns == [
-        "id  integer  from public.customers.id, shown as it is",
-        "number  text  from public.customers.ssn, masked (redact): the policy hides it from them",
-        "badge  integer  from public.customers.badge, masked (hash): the policy hides it from them",
-        "n  text  an expression of name, which reads no hidden column: it has no origin, and is shown as it is",
+        "id  integer  CLEAN: from public.customers.id, shown as it is",
+        "number  text  SOURCE: from public.customers.ssn, masked (redact): the policy hides it from them",
+        "badge  integer  SOURCE: from public.customers.badge, masked (hash): the policy hides it from them",
+        "n  text  CLEAN: an expression of name, which reads no hidden column: it has no origin, and is shown as it is",
     ]
 
 
@@ -64,6 +64,19 @@ def test_it_says_what_the_gateway_does(gateway: Gateway) -> None:
                 refusal = error.diag.message_primary or ""
             assert bool(refusal) is (status == 1 or "the server refuses it" in said), (sql, refusal)
         assert db.execute("SELECT count(*) FROM scratch WHERE id = 5").fetchone() == (1,), "explain has run nothing"
+
+
+def test_lattice_knobs_and_what_only_the_server_reads(gateway: Gateway) -> None:
+    group = ("--group", "engineering")
+    status, said = explain(gateway, "SELECT upper(ssn) AS u, now() FROM customers WHERE ssn = 'x'", *group)
+    assert status == 1 and "knob for this is `derived`" in said, said
+    assert "u  text  DERIVED: an expression of ssn; ssn may be hidden from them" in said, said
+    status, said = explain(gateway, "SELECT id FROM customers WHERE ssn = 'x' ORDER BY city", *group)
+    assert status == 0 and "CONTROL: ssn is hidden from them" in said and "CONTROL: city" not in said, said
+    status, said = explain(gateway, "SELECT * FROM customers ORDER BY 4", *group)
+    assert status == 1 and "position 4 would use a hidden column" in said, said
+    status, said = explain(gateway, "SELEC id FROM customers", *group)
+    assert status == 1 and "no SQL for the server either" in said, said
 
 
 def test_who_may_not_enter(gateway: Gateway) -> None:

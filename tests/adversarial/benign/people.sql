@@ -400,15 +400,12 @@ SELECT now(), current_date, clock_timestamp(), id FROM people WHERE id = 1;
 SELECT current_user, session_user, current_schema, current_setting('TimeZone');
 
 -- order by position of a star
---! known: cursors and prepared statements are not described before they run
 SELECT * FROM staff ORDER BY 1;
 
 -- order by position behind a star
---! known: cursors and prepared statements are not described before they run
 SELECT p.*, o.item, o.id AS n FROM people p JOIN orders o ON o.person = p.id ORDER BY 29;
 
 -- order by position of a view's star
---! known: cursors and prepared statements are not described before they run
 SELECT * FROM people_view ORDER BY 2 DESC LIMIT 3;
 
 -- star of a lateral
