@@ -102,6 +102,7 @@ class Catalog(Frozen, frozen=True):
     ruled: frozenset[str] = frozenset()             # relations with rules (other than views') that read the closure
     types: tuple[Type, ...] = ()                    # of the database's own, that masked columns are made of
     shields: tuple[ShieldView, ...] = ()            # of enforced mode
+    announced: bool = False                         # an event trigger tells of DDL
     partial: bool = False                           # some views were locked, and are closed until somebody looks again
     problems: tuple[str, ...] = ()                  # what an operator should know, in sentences
 

@@ -91,12 +91,20 @@ def _column(column: Column, masks: dict[tuple[str, str, str], str]) -> str:
 @click.option("--catalog", "catalog_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="File of `hoopfast policy catalog`, instead of the database.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--event-trigger", "trigger", is_flag=True, help="Instead, print the SQL with which the database tells "
+              "the gateway of DDL at once.")
 def closure(
     connection: str, config_file: str | None, policy_file: Path | None, catalog_file: Path | None, as_json: bool,
+    trigger: bool,
 ) -> None:
     """Show what the masks of CONNECTION reach: partitions, views, functions, triggers, and what became of each."""
     from hoopfast.cli import offline, table
 
+    if trigger:
+        from hoopfast.control.announcements import SQL
+
+        click.echo(SQL, nl=False)
+        return
     settings = offline.need_config(config_file)
     policy = offline.load_policy(policy_file or Path(settings.policy), settings.connections)
     offline.connection_of(settings, connection)

@@ -17,6 +17,7 @@ import psycopg
 from hoopfast import config as configuration
 from hoopfast.analysis.catalog import Catalog, PolicyColumn, from_builtins, to_builtins
 from hoopfast.control import shields
+from hoopfast.control.announcements import listen
 from hoopfast.control.closure import Loader, Reader
 from hoopfast.errors import GatewayError
 from hoopfast.model import CatalogUpdate
@@ -104,6 +105,7 @@ class CatalogKeeper:
         self._loading: dict[str, asyncio.Task[CatalogUpdate]] = {}
         self._reloading: set[str] = set()
         self._again: set[str] = set()
+        self._listening: dict[str, tuple[configuration.Connection, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def get(self, connection_name: str) -> CatalogUpdate:
@@ -155,6 +157,9 @@ class CatalogKeeper:
         self._config = config
         self._version = version
         self._masked_columns = masked_columns
+        for name, (connection, task) in list(self._listening.items()):
+            if config.connections.get(name) != connection:
+                task.cancel()
         for name in list(self._current):
             if name in config.connections:
                 self.changed(name)
@@ -184,10 +189,11 @@ class CatalogKeeper:
 
     # ------------------------------------------------------------ loading
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _reload(self, name: str) -> None:
         try:
@@ -232,12 +238,24 @@ class CatalogKeeper:
         else:
             if catalog.partial:
                 self._digests[name] = ""        # equal to none: the next poll loads again
+            if catalog.announced and name not in self._listening:
+                self._listening[name] = connection, self._spawn(self._listen(name, connection))
             for problem in set(catalog.problems) - self._told.get(name, set()):
                 log.warning("connection %s: %s", name, problem)
             self._told[name] = set(catalog.problems)
             update = CatalogUpdate(connection=name, policy=version, epoch=epoch, catalog=to_builtins(catalog))
         self._current[name] = update
         return update
+
+    async def _listen(self, name: str, connection: configuration.Connection) -> None:
+        """Until the connection is lost, or belongs to another configuration; the next load listens again."""
+        try:
+            reader = await connect(connection.upstream, await self._password(connection))
+            await listen(reader, lambda: self.changed(name))
+        except (psycopg.Error, OSError, GatewayError) as failure:
+            log.warning("announcements of %s are not heard any more: %s", name, type(failure).__name__)
+        finally:
+            self._listening.pop(name, None)
 
     async def _digest(self, connection: configuration.Connection) -> str:
         reader = await connect(connection.upstream, await self._password(connection))

@@ -15,6 +15,7 @@ from hoopfast.analysis.bodies import Function, mentions, verdicts
 from hoopfast.analysis.builtins import DATA_CATALOGS, builtin_allowed, unlisted
 from hoopfast.analysis.catalog import Catalog, Column, PolicyColumn, Relation, Trigger
 from hoopfast.control import views
+from hoopfast.control.announcements import EXISTS
 from hoopfast.control.types import load_types
 
 FIRST_USER_OID = 16_384
@@ -117,6 +118,7 @@ class Loader:
         types = await load_types(self._rows, masked, self._problems)
         catalog = msgspec.structs.replace(
             catalog, types=types, problems=tuple(self._problems), unlisted=odd, triggers=found,
+            announced=bool((await self._rows(EXISTS))[0][0]),
             reasons={function.name: reason for function in functions if (reason := reasons[function.oid])})
         return await views.clear(self._reader, catalog, texts)
 

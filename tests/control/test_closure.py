@@ -13,11 +13,13 @@ from hoopfast.analysis.catalog import Catalog, hide
 from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.parse import parse
 from hoopfast.cli.closure import as_data
-from hoopfast.config import Connection, Upstream
-from hoopfast.control.catalog import DIGEST, load_catalog
+from hoopfast.config import Config, Connection, Upstream
+from hoopfast.control.announcements import SQL
+from hoopfast.control.catalog import DIGEST, CatalogKeeper, load_catalog
 from hoopfast.model import MASK_REDACT, MaskSpec
 from tests.support.builtin_oids import allowed
 from tests.support.postgres import PASSWORD, PostgresServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 MASKED = ("public", "people", "ssn")
@@ -120,3 +122,30 @@ def test_a_change_that_began_before_another_is_seen(postgres: PostgresServer, da
         late.commit()
         assert db.execute(DIGEST).fetchone() != before
         db.execute("DROP TABLE newer")
+
+
+def test_an_event_trigger_is_heard(postgres: PostgresServer, database: str) -> None:
+    config = Config(connections={"shop": Connection(
+        upstream=Upstream(host="127.0.0.1", port=postgres.port, database=database, user="app", password="env:X"))})
+
+    async def run() -> None:
+        told: list[int] = []
+        keeper = CatalogKeeper(
+            config, 1, lambda _: [MASKED], lambda _: PASSWORD, lambda update: told.append(update.epoch))
+        await keeper.get("shop")
+        with postgres.connect(database) as db:
+            db.execute(SQL)
+            try:
+                await keeper.poll()             # the trigger itself is found as any other change
+                # One load finds it, another is for what happened before anybody listened.
+                await until(lambda: len(told) > 1)
+                count = len(told)
+                db.execute("CREATE VIEW announced AS SELECT ssn AS number FROM people")
+                await until(lambda: len(told) > count)
+                update = await keeper.get("shop")
+                assert "announced" in [one["name"] for one in (update.catalog or {})["relations"]]
+            finally:
+                await keeper.close()
+                db.execute("DROP EVENT TRIGGER hoopfast_catalog; DROP FUNCTION hoopfast_catalog; "
+                           "DROP VIEW IF EXISTS announced")
+    asyncio.run(run())
