@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from hoopfast import model
+from tests.support.postgres import PostgresServer, scratch_directory
 
 crc32c: Any = pytest.importorskip("hoopfast._wire", exc_type=ImportError).crc32c
 
 STATEMENTS = 200_000
 SESSIONS = 16
 SIZE = 16 << 20
-BARS_US = {"decode": 2.0, "jsonl": 3.0, "sqlite": 5.0, "both": 8.0}
+BARS_US = {"decode": 2.0, "jsonl": 3.0, "sqlite": 5.0, "both": 8.0, "postgres": 5.0, "elastic": 12.0}
 SLACK = 2.0                             # a busy machine is no fault of ours; something quadratic is
 HEADER = (
     b'{"user":"ana@example.com","subject":"00u1","issuer":"okta","groups":["eng","dba"],"method":"token",'
@@ -120,13 +121,47 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.directory
 
 
+@pytest.fixture(scope="module")
+def store() -> Iterator[PostgresServer]:
+    """What the sink of kind postgres writes to; its CPU is not counted."""
+    with PostgresServer(scratch_directory("trail"), log_statements=False) as server:
+        yield server
+
+
+def elsewhere(sinks: str, root: Path, request: pytest.FixtureRequest) -> list[Any]:
+    """Sinks that talk to somebody: a real PostgreSQL, or an Elasticsearch that takes everything at once."""
+    import httpx
+
+    from hoopfast.audit.keys import KeyRing
+    from hoopfast.audit.outlet import DeadLetters
+    from hoopfast.audit.sinks.http import HttpSink
+    from hoopfast.audit.sinks.http_dialects import Elastic
+    from hoopfast.audit.sinks.postgres import PostgresSink
+
+    if sinks == "postgres":
+        server = request.getfixturevalue("store")
+        with server.connect() as db:
+            db.execute("DROP DATABASE IF EXISTS trail WITH (FORCE)")
+            db.execute("CREATE DATABASE trail")
+        return [PostgresSink(f"host={server.socket_dir} port={server.port} dbname=trail user=postgres",
+                             keys=KeyRing(root / "audit-keys"))]
+    if sinks == "elastic":
+        sink = HttpSink("elastic", Elastic("http://127.0.0.1:9", "audit", gateway="gw"), DeadLetters(root, "elastic"))
+        taken = httpx.MockTransport(lambda _: httpx.Response(200, json={"errors": False}))
+        sink._client = httpx.Client(transport=taken)
+        return [sink]
+    return []
+
+
 def everything(streams: Collection[str]) -> Collection[str]:
     return streams
 
 
 @pytest.mark.parametrize("sinks", BARS_US)
 @pytest.mark.benchmark(timer=time.process_time, disable_gc=False)
-def test_cpu_per_statement(benchmark: Any, journal: Path, tmp_path: Path, sinks: str) -> None:
+def test_cpu_per_statement(
+    benchmark: Any, journal: Path, tmp_path: Path, sinks: str, request: pytest.FixtureRequest,
+) -> None:
     from hoopfast.audit.shipper import Shipper
     from hoopfast.audit.sinks.jsonl import JsonlSink
     from hoopfast.audit.sinks.sqlite import SqliteSink
@@ -146,6 +181,7 @@ def test_cpu_per_statement(benchmark: Any, journal: Path, tmp_path: Path, sinks:
             wanted.append(JsonlSink(root / "audit"))
         if sinks in {"sqlite", "both"}:
             wanted.append(SqliteSink(root / "audit.db"))
+        wanted += elsewhere(sinks, root, request)
         return (Shipper(root / "journal", wanted, living=everything),), {}
 
     def ship(shipper: Any) -> int:

@@ -147,7 +147,10 @@ class PostgresDatabase:
         return "events e"
 
     def among(self, column: str, select: str) -> str:
-        # An array, made once: a subquery would be joined, and then the whole table is read.
+        if column.startswith("+"):
+            # A filter, to be looked up in a hash that is made once; without IS TRUE it would become a join.
+            return f"({column} IN ({select})) IS TRUE"
+        # For an index. As a subquery it would be joined, and then the whole table is read.
         return f"{column} = ANY (ARRAY ({select}))"
 
     def first_id(self, at: int) -> int:

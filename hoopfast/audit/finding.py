@@ -76,7 +76,8 @@ def newest(db: Database, wanted: list[Condition], limit: int, before: int | None
     found, whole = _look_through(db, wanted, limit, top)
     if len(found) >= limit or whole:
         return found
-    best = _least(db, drivers, MANY)
+    # First with a bound: counting a filter that leaves millions costs as much as answering by one that leaves fewer.
+    best = _least(db, drivers, LISTED) or _least(db, drivers, MANY)
     if best is not None:
         return _by(db, best, wanted, limit, top)
     return _scan(db, wanted, limit, 0, top)

@@ -39,7 +39,7 @@ def events_schema() -> dict[str, Any]:
     statement = defs["Statement"]["properties"]
     statement["outcome"] = {"enum": sorted({*OUTCOMES.values(), RUNNING})}
     statement["kind"] = {"enum": list(_KINDS)}
-    for field in ("row_limit", "rows", "bytes", "copy_bytes", "duration_us"):
+    for field in ("row_limit", "rows", "bytes", "copy_bytes", "duration_us", "first_row_us"):
         statement[field]["minimum"] = 0
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

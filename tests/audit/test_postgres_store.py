@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hoopfast.audit import finding
+from hoopfast.audit.builder import Batch
 from hoopfast.audit.chain import check_proof
 from hoopfast.audit.database import PostgresStore, words_of
 from hoopfast.audit.events import Event, encode
@@ -27,6 +28,7 @@ from hoopfast.audit.verify import Report, verify_trail
 from hoopfast.audit.verify_files import verify_export
 from hoopfast.audit.verify_postgres import PostgresTrail, checkpoint_lines, prove_postgres, verify_postgres
 from hoopfast.errors import AuditUnavailable, GatewayError
+from tests.audit.test_decoder import Chaos, by_core, segments
 from tests.audit.test_search import EVENTS, FILTERS, FULL, A, B, found, statement
 from tests.support.postgres import PostgresServer
 
@@ -134,6 +136,20 @@ def test_sessions_who_saw_export(reader: AuditReader) -> None:
 def test_words() -> None:
     text = 'SELECT "Gr\u00f6\u00dfe", a.b_c FROM x-- \N{SNOWMAN}'
     assert words_of(text) == ["select", "gro\u00dfe", "a", "b_c", "from", "x"]
+
+
+def test_every_kind_of_statement_comes_back_to_the_byte(store: Store, tmp_path: Path) -> None:
+    """What the core joined, and what it left to Python, from a journal with everything in it."""
+    chaos = Chaos(tmp_path, 5)
+    chaos.run(1500)
+    items = by_core(segments(chaos.journal), chaos.random)
+    sink = store.sink()
+    sink.write(Batch(items))
+    sink.write(Batch([statement(A, 70, "SELECT $1", parameters=("1",), first_row_us=5, parameter_bytes=("00",))]))
+    sink.close()
+    report = store.verify()[0]
+    assert report.good, report
+    assert report.events == len(items) + 1 > 200
 
 
 # ---------------------------------------------------------------- exactly once
