@@ -95,6 +95,8 @@ def read_header(data: Buffer) -> SegmentHeader | None:
     if len(data) < JOURNAL_HEADER_BYTES or not any(data[:8]):
         return None
     magic, version, worker, sequence, wall, mono, size = _HEADER(data)
+    if magic == JOURNAL_MAGIC and size == 0:
+        return None                     # being written: the size goes last
     if magic != JOURNAL_MAGIC:
         raise ValueError("it does not begin like a journal segment")
     if version != VERSION:

@@ -35,8 +35,12 @@ class Functions:
         self._plan = plan
         self._known: dict[tuple[str, int], dict[str, Any]] = {}
 
-    async def describe(self, connection: str, oid: int) -> dict[str, Any]:
-        """For the label of a call: {"function": "schema.name(types)", "arguments": [type OIDs]}, or nothing."""
+    async def describe(self, connection: str, call: bytes) -> dict[str, Any]:
+        """For the label of a call ("function 4711"): {"function": "schema.name(types)", "arguments": [OIDs]}, or {}."""
+        number = call.rpartition(b" ")[2]
+        if not number.isdigit():
+            return {}
+        oid = int(number)
         key = (connection, oid)
         if key in self._known:
             return self._known[key]

@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -97,8 +97,7 @@ class VerdictDesk:
     """`relay` is the core's Relay (or a fake of it); `clock` gives unix seconds; `function` is Functions.describe."""
 
     def __init__(
-        self, relay: Any, approvals: ApprovalDesk, function: Callable[[str, int], Awaitable[dict[str, Any]]],
-        clock: Callable[[], float] = time.time,
+        self, relay: Any, approvals: ApprovalDesk, function: Any, clock: Callable[[], float] = time.time
     ) -> None:
         self._relay = relay
         self._function = function
@@ -169,9 +168,7 @@ class VerdictDesk:
 
     async def _judge(self, work: Work, raw: bytes) -> Pass:
         if work.kind == "F":
-            number = raw.rpartition(b" ")[2]
-            if number.isdigit():
-                work.called = await self._function(work.session.connection, int(number))
+            work.called = await self._function(work.session.connection, raw)
             return self._function_call(work)
         work.text = decode(raw, any_encoding=work.session.context.closure is None)
         work.utf8 = len(work.text.encode()) == len(raw)

@@ -137,8 +137,8 @@ class Bench:
             opened=SimpleNamespace(peer="192.0.2.1:5", application="psql", role="app"),
             context=self.contexts.obtain(ANN, "shop", self.policy, known or catalog(), HERE))
 
-    async def called(self, connection: str, oid: int) -> dict[str, Any]:
-        return {"function": f"{connection}.f{oid}()", "arguments": []}
+    async def called(self, connection: str, call: bytes) -> dict[str, Any]:
+        return {"function": f"{connection}.f{call.decode().rpartition(' ')[2]}()", "arguments": []}
 
     async def ask(
         self, sql: str | bytes, kind: str = "Q", bind: bytes = b"", types: bytes = b"", serial: int = 1
