@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -28,13 +30,16 @@ TROUBLES = ("slow", "broken", "disk", "damage")
 class Chaos:
     """One gateway, one load. `kill` and `trouble` do one thing each; `finish` stops everything and counts."""
 
-    def __init__(self, gateway: Gateway, postgres: PostgresServer, load: Load, seed: int, *, disk: bool) -> None:
+    def __init__(
+        self, gateway: Gateway, postgres: PostgresServer, load: Load, seed: int, *, disk: bool, keep: Path | None,
+    ) -> None:
         self.done: Counter[str] = Counter()
         self._gateway = gateway
         self._postgres = postgres
         self._load = load
         self._chance = random.Random(seed)
         self._disk = disk
+        self._keep = keep
         self._damages: list[Damage] = []
 
     def kill(self, what: str) -> None:
@@ -95,13 +100,18 @@ class Chaos:
             wait_until(lambda: db.execute(busy).fetchone() == (0,), "the server is done", 30)
         wait_until(lambda: not self._gateway.metrics().get("hoopfast_audit_lag_bytes"), "all is shipped", 120)
         assert self._gateway.stop(60) == 0
-        return account(self._gateway, self._postgres.log_text(log_from), self._load, self._damages)
+        log = self._postgres.log_text(log_from)
+        result = account(self._gateway, log, self._load, self._damages)
+        if result.problems and self._keep is not None:
+            shutil.copytree(self._gateway.directory, self._keep, ignore=_no_sockets)
+            (self._keep / "server.log").write_text(log)
+        return result
 
 
 @contextlib.contextmanager
 def chaos(
     issuer: TestIssuer, postgres: PostgresServer, *, seed: int, threads: int = 6,
-    disk_mib: int = 256, durability: str = "process", name: str = "d",
+    disk_mib: int = 256, durability: str = "process", name: str = "d", keep: Path | None = None,
 ) -> Iterator[Callable[[Sequence[str]], tuple[Chaos, Account]]]:
     """A function that does a list of faults, in this order, and returns the account."""
     with postgres.database(f"chaos_{name}", LEDGER) as database:
@@ -115,7 +125,7 @@ def chaos(
             load = Load(gateway, name, threads, seed)
 
             def run(plan: Sequence[str]) -> tuple[Chaos, Account]:
-                made = Chaos(gateway, postgres, load, seed, disk=disk)
+                made = Chaos(gateway, postgres, load, seed, disk=disk, keep=keep)
                 with load:
                     wait_until(lambda: len(load.answered) > 200, "the load runs", 30)
                     for number, what in enumerate(plan):
@@ -131,6 +141,10 @@ def chaos(
                 if gateway in Gateway.running:
                     gateway.kill9()
                     sys.stderr.write(gateway.log_text()[-4000:])
+
+
+def _no_sockets(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(directory) / name).is_socket()]
 
 
 def random_plan(kills: int, seed: int) -> list[str]:
