@@ -11,11 +11,13 @@ TYPES_MAX: Final = 2_000
 ITEMS_MAX: Final = 20_000       # labels and fields of all types
 ROUNDS_MAX: Final = 16          # types within types
 
+# citext is a text on the wire, in both formats.
 TYPES: LiteralString = """
 select t.oid::int8, pg_catalog.format_type(t.oid, null),
-case when t.typcategory = 'A' and t.typelem <> 0 then 'a' else t.typtype::text end,
-coalesce(case when t.typtype = 'd' then t.typbasetype when t.typcategory = 'A' then t.typelem
-when t.typtype = 'r' then r.rngsubtype when t.typtype = 'm' then m.rngtypid end, 0)::int8,
+case when t.typcategory = 'A' and t.typelem <> 0 then 'a' when x.extname = 'citext' then 'd' else t.typtype::text end,
+coalesce(case when t.typcategory = 'A' then t.typelem when x.extname = 'citext' then 25
+when t.typtype = 'd' then t.typbasetype when t.typtype = 'r' then r.rngsubtype
+when t.typtype = 'm' then m.rngtypid end, 0)::int8,
 t.typtypmod, coalesce(e.typdelim::text, ','),
 array(select a.atttypid::int8 from pg_catalog.pg_attribute a
 where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped order by a.attnum),
@@ -26,7 +28,10 @@ from pg_catalog.pg_type t
 left join pg_catalog.pg_type e on e.oid = t.typelem and t.typelem <> 0
 left join pg_catalog.pg_range r on r.rngtypid = t.oid
 left join pg_catalog.pg_range m on m.rngmultitypid = t.oid
-where t.oid = any(%s::oid[]) and (t.typtype in ('d', 'c', 'e', 'r', 'm') or t.typcategory = 'A')"""
+left join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
+left join pg_catalog.pg_extension x on x.oid = d.refobjid
+where t.oid = any(%s::oid[])
+and (t.typtype in ('d', 'c', 'e', 'r', 'm') or t.typcategory = 'A' or x.extname = 'citext')"""
 
 
 async def load_types(

@@ -35,6 +35,7 @@ HOWS: dict[str, Any] = {
     "constant": {"constant": {"value": 42}},
 }
 TYPES = list(VALUES)
+WIDE = 20_000
 # Long enough that they are nowhere by chance.
 SECRETS = (
     "Ada Love", "123-45-6789", "jane@example", "193584726", "98765.43", "deadbeef", "12345678-1234", "2b:01:02:03",
@@ -50,7 +51,8 @@ def statements() -> list[str]:
     names = ", ".join(f"c{i}" for i in range(len(TYPES)))
     typed = [f"CREATE TABLE {how} (id serial PRIMARY KEY, {columns}); INSERT INTO {how} ({names}) VALUES {values}"
              for how in (*HOWS, "plain")]
-    return [OWN + "SET search_path = public, masked, pg_catalog;" + ";".join(typed)]
+    wide = f"CREATE TABLE wide (id int, words text[]); INSERT INTO wide SELECT 1, array_fill('x'::text, ARRAY[{WIDE}])"
+    return [OWN + "SET search_path = public, masked, pg_catalog;" + ";".join([*typed, wide])]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def gateway(issuer: TestIssuer, postgres: PostgresServer) -> Iterator[Gateway]:
                 if others:
                     db.execute(f"UPDATE {how} SET " + ", ".join(f"{name} = NULL" for name in others))  # type: ignore[call-overload]
             db.execute("ALTER ROLE app SET search_path = public, masked")
+        masks.append({"columns": ["public.wide.words"], "with": "hash"})
         policy = {"access": [{"groups": ["engineering"], "connections": ["*"]}], "masks": masks}
         with Gateway(issuer, {"typed": upstream_of(postgres, database)}, policy=policy) as running:
             yield running
@@ -148,6 +151,19 @@ def test_other_drivers(gateway: Gateway, program: str) -> None:
         assert set(answer["faults"]) <= faults[answer["binary"]], (answer["table"], answer["binary"])
         assert answer["read"] + len(answer["faults"]) == 2 * (len(TYPES) + 1)
         assert not secrets_in(json.dumps(answer["values"]))
+
+
+def test_values_that_grow(gateway: Gateway) -> None:
+    """Two bytes an element become 33: far more than the room that rows are given first."""
+    with gateway.connect("typed") as db, db.cursor() as cursor:
+        for binary in (False, True):
+            row = db.cursor(binary=binary).execute("SELECT words FROM wide").fetchone()
+            assert row is not None
+            assert len(row[0]) == WIDE
+            assert {len(word) for word in row[0]} == {32}
+        with cursor.copy("COPY wide (words) TO STDOUT") as out:
+            assert len(b"".join(bytes(part) for part in out)) == WIDE * 33 + 2
+        assert gateway.metrics()["hoopfast_masked_cells_total"] >= 3
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "binary"])

@@ -117,11 +117,13 @@ VALUES: dict[str, tuple[str, ...]] = {
     "person": ('("Ada ""L"" \\\\x",42,happy,"{jane@x.org,""a b""}",,"[12,25)")', "(,,,,,)"),
     "person[]": ('{"(\\"Ada, L\\",42,happy,\\"{\\"\\"a b\\"\\"}\\",,)"}',),
     "crowd": ('("(Ada,42,happy,{x},""{""""k"""": 1}"",)","{1,2}")',),
+    "citext": ("Jane@Example.com",),
+    "citext[]": ("{Jane@Example.com,NULL}",),
     "floats": ("[1.5,2.5)",),
     "floatm": ("{[1.5,2.5)}",),
 }
 OWN = """
-CREATE SCHEMA masked; SET search_path = masked, pg_catalog;
+CREATE SCHEMA masked; SET search_path = masked, pg_catalog; CREATE EXTENSION citext SCHEMA masked;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE DOMAIN ssn AS varchar(11); CREATE DOMAIN age AS int4;
 CREATE TYPE person AS (name text, age age, mood mood, mails text[], extra jsonb, span int4range);
