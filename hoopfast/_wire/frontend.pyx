@@ -434,11 +434,16 @@ cdef int front_frame(State* r, Session* s, const uint8_t* p, size_t total) noexc
     return step
 
 
-cdef int front_oversized(State* r, Session* s, uint8_t type, size_t total) noexcept nogil:
-    """A message larger than we look into is refused without being stored; its bytes are dropped as they come."""
-    if complain(r, s, type, "54000", "the message is larger than the gateway's limit") == STEP_WAIT:
+cdef int front_oversized(State* r, Session* s) noexcept nogil:
+    """A message larger than we look into is not stored: all but its last byte has been dropped; now it is answered.
+
+    Not before it is whole, because the server never does that: a client that meets its answer while it still sends
+    (psycopg2 with a wait callback) may then wait for another one for ever.
+    """
+    if complain(r, s, s.client.oversized, "54000", "the message is larger than the gateway's limit") == STEP_WAIT:
         return STEP_WAIT
-    s.client.drop_left = total
+    s.client.oversized = 0
+    s.client.drop_left = 1
     return STEP_DONE
 
 
@@ -479,6 +484,10 @@ cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcep
         if s.side == SIDE_GONE:
             at = n
             break
+        if leg.oversized:
+            if front_oversized(r, s) == STEP_WAIT:
+                break
+            continue
         take = FRONTEND_TAKE[p[at]]
         if take == TAKE_NEVER:
             front_doom(r, s, "invalid frontend message type ", p[at])
@@ -497,8 +506,8 @@ cdef size_t front_feed(State* r, Session* s, const uint8_t* p, size_t n) noexcep
                 reply_head(s).copied += total - 5
             continue
         if total > (r.statement_max if p[at] == c'Q' or p[at] == c'P' else r.message_max) + 1024:
-            if front_oversized(r, s, p[at], total) == STEP_WAIT:
-                break
+            leg.oversized = p[at]
+            leg.drop_left = total - 1
             continue
         if n - at < total:
             leg.need = total

@@ -82,6 +82,7 @@ cdef struct Leg:
     Buffer out                  # handled and not yet sent
     uint64_t pass_left          # bytes of the current frame that follow untouched
     uint64_t drop_left          # bytes of the current frame to discard
+    uint8_t oversized           # type of the frame that is discarded and then answered with an error; 0: none
     bint retry                  # pending is to be handled again although nothing was received
     bint shut                   # we have sent end of file
     size_t need                 # total size of the incomplete frame at the head of pending, once known

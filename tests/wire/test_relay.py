@@ -676,6 +676,24 @@ def test_oversized_statement_is_refused_and_the_session_lives(tmp_path: Path) ->
         expect(pair.upstream, wire.query("select 1"))
 
 
+def test_oversized_statement_is_answered_when_it_is_whole(tmp_path: Path) -> None:
+    """As by the server: psycopg2 with a wait callback hangs when the answer is there before it has sent everything."""
+    message = wire.query("select '" + "y" * 500_000 + "'")
+    with RelayBench(tmp_path, statement_max=10_000) as bench:
+        pair, other = bench.session(), bench.session()
+        pair.client.sendall(message[:-1])
+        for _ in range(2):                      # the relay has had its turns when these are through
+            other.client.sendall(wire.query("select 1"))
+            expect(other.upstream, wire.query("select 1"))
+            other.upstream.sendall(complete("SELECT 1") + READY)
+            read_frames(other.client, until="Z")
+        assert select.select([pair.upstream, pair.client], [], [], 0.05)[0] == []
+        pair.client.sendall(message[-1:])
+        expect(pair.upstream, wire.frame("Q", REFUSED + b"\0"))
+        pair.upstream.sendall(error("42601", "syntax error") + READY)
+        assert wire.error_fields(read_frames(pair.client, until="Z")[0].body)["C"] == "54000"
+
+
 def test_slow_reader_holds_up_nobody_but_itself(tmp_path: Path) -> None:
     with RelayBench(tmp_path) as bench:
         slow, quick = bench.session(), bench.session()
