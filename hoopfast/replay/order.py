@@ -13,6 +13,9 @@ import msgspec
 from hoopfast.replay.recorded import NEVER, Recorded, Session, Trail
 
 OPEN, RUN, CLOSE = "open", "run", "close"
+WRITES = frozenset({"insert", "update", "delete", "merge"})
+TOGETHER_NS = 2_000_000                 # so close together, that either may get to the server first
+RIVALS_MAX = 1000
 
 
 class Unit(msgspec.Struct, gc=False):
@@ -29,6 +32,7 @@ class Unit(msgspec.Struct, gc=False):
     statements: tuple[Recorded, ...] = ()
     after: int = 0
     place: int = 0                      # in the order of ends
+    rivals: tuple[int, ...] = ()        # places of writes to the same tables that got there first
 
 
 def units_of(trail: Trail, *, stop: Stop | None = None) -> list[Unit]:
@@ -40,7 +44,34 @@ def units_of(trail: Trail, *, stop: Stop | None = None) -> list[Unit]:
         unit.place = place
     for unit in found:
         unit.after = bisect_left(ends, unit.begin)
+    _find_rivals(found)
     return found
+
+
+def _find_rivals(units: list[Unit]) -> None:
+    """Of writes to one table that were under way together, the one that ended first had the lock: it goes first.
+
+    That looks no further than what was under way when a unit began, or came with it: while it waits for a lock,
+    thousands of others may pass.
+    """
+    written = [(unit, tables) for unit in units if (tables := _written(unit))]
+    active: list[tuple[Unit, frozenset[str]]] = []
+    for i, (unit, tables) in enumerate(written):
+        active = [each for each in active if each[0].end > unit.begin]
+        close = []
+        for each in written[i + 1 : i + 1 + RIVALS_MAX]:
+            if each[0].begin > unit.begin + TOGETHER_NS:
+                break
+            close.append(each)
+        unit.rivals = tuple(
+            other.place for other, theirs in (*active, *close)
+            if other.session != unit.session and other.end < unit.end and theirs & tables)
+        active.append((unit, tables))
+
+
+def _written(unit: Unit) -> frozenset[str]:
+    return frozenset(
+        name.rpartition(".")[2] for one in unit.statements if WRITES.intersection(one.kinds) for name in one.tables)
 
 
 class Stop(msgspec.Struct, frozen=True):

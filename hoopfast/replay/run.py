@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -85,6 +86,7 @@ class _Lane:
         self.task: asyncio.Task[None] | None = None
         self.player: Player | None = None
         self.running: Running | None = None
+        self.queued: deque[Unit] = deque()
         self.lost = ""
 
 
@@ -101,6 +103,7 @@ class Runner:
         self._gaps: set[str] = set()
         self._over = bytearray(len(units))              # by place in the order of ends
         self._first_open = 0                            # all before it are over
+        self._awaited: dict[int, asyncio.Event] = {}    # by place, of those that a rival waits for
         self._moved = asyncio.Event()
         self._failure: BaseException | None = None
         self._catalog: Catalog | None = None
@@ -148,7 +151,10 @@ class Runner:
             lane = self._lanes[unit.session]
             if lane.task is None:
                 lane.task = asyncio.create_task(self._lane(lane))
+            lane.queued.append(unit)
             lane.queue.put_nowait(unit)
+            if lane.running is not None and lane.running.told:
+                self._done(unit)        # it stands behind one that nobody may wait for
 
     async def _apart(self, unit: Unit) -> None:
         """What took long and was plainly sent before this one gets to the server before it: it may have got a lock."""
@@ -163,6 +169,8 @@ class Runner:
 
     def _done(self, unit: Unit) -> None:
         self._over[unit.place] = 1
+        if unit.place in self._awaited:
+            self._awaited.pop(unit.place).set()
         while self._first_open < len(self._over) and self._over[self._first_open]:
             self._first_open += 1
         self._moved.set()
@@ -172,6 +180,7 @@ class Runner:
     async def _lane(self, lane: _Lane) -> None:
         while True:
             unit = await lane.queue.get()
+            lane.queued.popleft()
             try:
                 if unit.what == RUN:
                     await self._play(lane, unit)
@@ -204,6 +213,9 @@ class Runner:
             self._lost(unit, lane.lost)
             self._done(unit)
             return
+        for place in unit.rivals:
+            if not self._over[place]:
+                await self._awaited.setdefault(place, asyncio.Event()).wait()
         running = lane.running = Running(unit, time.monotonic())
         statements = unit.statements
         if self._options.mode.read_only:
@@ -302,7 +314,8 @@ class Runner:
             running.told = True
             self._tell(running, seconds, names, "the recorded order was given up here: it waits for a lock that a "
                                                 "session holds whose next statement comes after it")
-            self._done(running.unit)
+            for unit in (running.unit, *lane.queued):
+                self._done(unit)
             return
         elif seconds > self._options.timeout_s:
             why = f"it ran for more than {self._options.timeout_s:g} s"

@@ -56,6 +56,17 @@ def test_what_had_ended_before_comes_first() -> None:
     assert before == [set(), {"a1"}, {"a1"}, {"a1", "b1"}], "a2 and b1 ran at the same time, and so did a2 and b2"
 
 
+def test_the_write_that_ended_first_goes_first() -> None:
+    write = {"kinds": ["update"], "tables": ["t"]}
+    made, _ = trail(
+        line(1, "waits", at=0, ms=50, **write), line(1, "first", at=1, ms=10, session="b", **write),
+        line(1, "later", at=20, ms=5, session="c", **write), line(1, "reads", at=0, ms=9, session="d", tables=["t"]),
+        line(1, "other", at=0, ms=9, session="e", kinds=["update"], tables=["u"]))
+    units = {unit.statements[0].sql: unit for unit in order.units_of(made) if unit.what == order.RUN}
+    assert units["waits"].rivals == (units["first"].place,), "not what passed while it waited"
+    assert [units[name].rivals for name in ("first", "later", "reads", "other")] == [()] * 4
+
+
 def test_sessions_are_left_when_they_were() -> None:
     start = msgspec.json.encode({"event": "session_start", "session": "a", "seq": 1,
                                  "at": "2026-01-01T12:00:00.000000000Z", "settings": {"search_path": "x"}})
