@@ -200,7 +200,7 @@ cdef class Relay:
         cdef Decided* d
         if b"\0" in sent or len(sent_types) % 4 or len(sent_types) > 4 * 0xFFFF or (sent_types and not sent):
             raise ValueError("decide: NUL in the text to send, or types that are not four bytes each")
-        if len(sent) > self.r.statement_max:
+        if <size_t>len(sent) > self.r.statement_max:
             raise ValueError("decide: the text to send is longer than a statement may be")
         m = _message(COMMAND_DECIDE, session)
         d = <Decided*>calloc(1, sizeof(Decided))

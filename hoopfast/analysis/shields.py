@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 
 from hoopfast.analysis.catalog import Catalog, Column, Hidden, Relation
-from hoopfast.model import MASK_EMAIL, MASK_HASH, MASK_PARTIAL, Frozen, MaskSpec
+from hoopfast.model import MASK_EMAIL, MASK_HASH, MASK_PARTIAL, MASK_TOKEN, Frozen, MaskSpec
 
 SYSTEM_NUMBERS = {"tableoid": -6, "ctid": -1, "xmin": -2}      # attribute numbers, as PostgreSQL has them
 SYSTEM_COLUMNS = tuple(SYSTEM_NUMBERS)
@@ -215,7 +215,7 @@ def _partly(column: ShieldColumn, value: str, spec: MaskSpec, home: str) -> str 
         domain = f"pg_catalog.split_part({text}, '@', 2)"
         form = f"pg_catalog.left({text}, 1) OPERATOR(pg_catalog.||) '***@' OPERATOR(pg_catalog.||) {domain}"
         return f"CASE WHEN {text} OPERATOR(pg_catalog.~) '^[^@]+@[^@]+$' THEN {form} ELSE '***' END"
-    if spec.kind == MASK_HASH and column.same:
+    if spec.kind in (MASK_HASH, MASK_TOKEN) and column.same:
         return _hashed(column, digest(column.same.format(value), home))
     return None
 

@@ -35,6 +35,7 @@ CATALOG_TIMEOUT_S: Final = 30.0
 RETRY_S: Final = 0.05
 REPLANS_MAX: Final = 8                  # policy changes during one wait for a catalog
 EVENT_ROUNDS_MAX: Final = 64
+OTHER_COLUMNS: Final = "the gateway now hides other columns from you here; connect again"
 
 
 class Contexts(Protocol):
@@ -274,8 +275,7 @@ class Front:
             return                                          # a newer plan has its own task
         for session in self._on(connection):
             if entry_as(plan, session) is None:
-                self.end(session, sqlstate.ADMIN_SHUTDOWN, "the gateway now hides other columns from you here, with "
-                         "another role of the database; connect again", when_idle=True)
+                self.end(session, sqlstate.ADMIN_SHUTDOWN, OTHER_COLUMNS, when_idle=True)
             elif session.id not in masked:
                 self._set_context(session, plan.snapshot, None, masked=False)
             elif catalog is None:
