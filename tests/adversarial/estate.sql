@@ -1,7 +1,8 @@
 -- The database of the adversarial suite: masked columns of many types, and everything that could carry them elsewhere.
 -- The rows of tables with masked columns come from worlds.py: they are what two worlds differ in.
 
-CREATE TYPE mood AS ENUM ('qzvmood', 'zvxmood', 'xjqmood', 'kwzmood');
+-- The first label is what masks show of all others.
+CREATE TYPE mood AS ENUM ('shown', 'qzvmood', 'zvxmood', 'xjqmood', 'kwzmood');
 CREATE TYPE place AS (street text, code text);
 CREATE DOMAIN secret_text AS text CHECK (length(VALUE) < 100);
 CREATE DOMAIN cents AS int CHECK (VALUE >= 0);
