@@ -420,13 +420,10 @@ class Front:
         await self._empty(2.0)
 
     async def _empty(self, seconds: float) -> bool:
-        if not self.sessions:
-            return True
-        try:
-            await asyncio.wait_for(self._emptied.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+        with contextlib.suppress(TimeoutError):
+            if self.sessions:
+                await asyncio.wait_for(self._emptied.wait(), seconds)
+        return not self.sessions
 
     def _on_tick(self) -> None:
         """Ends sessions whose time is over: after their transaction at first, then without mercy."""
