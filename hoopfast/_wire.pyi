@@ -83,6 +83,7 @@ class Relay:
         row_max: int = 64 << 20,
         stall_timeout_s: float = 300.0,
         journal_timeout_s: float = 30.0,                                # a session that waits longer for room in the journal ends
+        private_s: float = 30.0,                                        # a segment with records of FLAG_PRIVATE is left then
         backend: str = "auto",                                          # epoll, io_uring (OSError where it cannot be)
     ) -> None: ...
     @property

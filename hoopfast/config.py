@@ -114,6 +114,9 @@ class Audit(Section, frozen=True, kw_only=True):
     max_bytes: str = "1GiB"                         # journal waiting to be shipped; then sessions pause
     wait: Seconds = 30.0                            # so long; then they end with an error
     sinks: tuple[Sink, ...] = (Sink(kind="sqlite"), Sink(kind="jsonl"))
+    # Values of masked columns in recorded statements: for auditors with the recovery key, for nobody, or for all.
+    masked_values: Literal["sealed", "dropped", "plain"] = "sealed"
+    masked_values_clear: Seconds = 30.0             # how long they may lie in the journal, before they are sealed
     checkpoints: str = ""                           # a file elsewhere that gets a copy of every checkpoint
 
 

@@ -44,6 +44,7 @@ FLAG_NAMES = 32                     # PREPARE, DEALLOCATE, DISCARD, DECLARE, CLO
 FLAG_SETTLES = 64                   # COMMIT, SET CONSTRAINTS: what earlier statements deferred may run here, and fail
 FLAG_REDACT = 128                   # output columns without origin are hidden: by the last mask of the context
 FLAG_STRICT = 256                   # replaced errors do not say either what went wrong
+FLAG_PRIVATE = 512                  # its records hold values to protect: the segment is left soon after
 
 MASK_NULL = 0
 MASK_REDACT = 1
@@ -270,7 +271,11 @@ class LoginRefused(Frozen, frozen=True, kw_only=True, tag="login_refused"):
 
 
 class ApprovalWanted(Frozen, frozen=True, kw_only=True, tag="approval_wanted"):
-    """A statement is parked; the supervisor stores and announces the request and answers ApprovalOpened."""
+    """A statement is parked; the supervisor stores and announces the request and answers ApprovalOpened.
+
+    `sql` and `parameters` are for whoever decides; `recorded` are both as they may be kept, without values of masked
+    columns. None: the same.
+    """
 
     request: int
     session: int
@@ -286,6 +291,7 @@ class ApprovalWanted(Frozen, frozen=True, kw_only=True, tag="approval_wanted"):
     expires_s: float
     role: str
     catalog_epoch: int
+    recorded: tuple[str, tuple[str | None, ...]] | None = None
 
 
 class ApprovalWithdrawn(Frozen, frozen=True, kw_only=True, tag="approval_withdrawn"):
@@ -338,6 +344,25 @@ class StatementFacts(Frozen, frozen=True, kw_only=True):
     schemas: tuple[str, ...] = ()
     unfiltered: bool = False        # an UPDATE or DELETE (or MERGE) which no column of its target restricts
     opaque: str = ""                # why it cannot be read (DO, CALL, ...); empty when it can
+
+
+PROTECT_ALL = "all"
+PROTECT_TEXT = "text"               # of literals: the text as a whole
+
+
+class Protect(Frozen, frozen=True, kw_only=True):
+    """What of a statement's record shows values of masked columns (analysis.private); kept with it in the journal.
+
+    `literals` are places in the sequence of its text's tokens as PostgreSQL's scanner gives them, `parameters` numbers
+    of its $n; "all" stands for all of them, and "text" for the text as a whole. `error`: its error's texts, `results`:
+    its rows. `echo`: its rows may repeat its literals and parameters.
+    """
+
+    literals: tuple[int, ...] | str = ()
+    parameters: tuple[int, ...] | str = ()
+    error: bool = False
+    results: bool = False
+    echo: bool = False
 
 
 class Client(Frozen, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ cdef class Relay:
 
     def __init__(self, *, counters, int64_t capture_bytes, bint durable, size_t cache_bytes=64 << 20,
                  size_t statement_max=16 << 20, size_t message_max=256 << 20, size_t row_max=64 << 20,
-                 double stall_timeout_s=300.0, double journal_timeout_s=30.0, str backend="auto"):
+                 double stall_timeout_s=300.0, double journal_timeout_s=30.0, double private_s=30.0, str backend="auto"):
         import os
         cdef uint8_t[::1] page = counters.cast("B")
         cdef bytes seed = os.urandom(8)
@@ -68,6 +68,7 @@ cdef class Relay:
         r.row_max = row_max
         r.stall_timeout_ns = <int64_t>(stall_timeout_s * 1e9)
         r.journal_timeout_ns = <int64_t>(journal_timeout_s * 1e9)
+        r.private_max_ns = <int64_t>(private_s * 1e9)
         r.now_ns = hf_clock(CLOCK_MONOTONIC)
         r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - r.now_ns
         if backend != "epoll":

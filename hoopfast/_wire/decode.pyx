@@ -145,6 +145,9 @@ cdef class Decoder:
         s.portals.pop(bound.portal, None)
         bound.definition = self.definition(p, number, seq, wall, offset)
         bound.body = (<const char*>p + 8)[:n - 8]
+        bound.protected = EMPTY
+        if bound.definition.guard is not None and bound.definition.guard.parameters:
+            self.open_private(s, bound)
         s.portals[bound.portal] = bound
         if len(s.portals) > PORTALS_MAX:
             del s.portals[next(iter(s.portals))]
@@ -170,9 +173,12 @@ cdef class Decoder:
             f.parameters = bound.parameters
             f.binary = bound.binary
             f.formats = bound.formats
+            f.protected = bound.protected
         elif (<const uint64_t*>(p + 8))[0]:
             what = f"the parameters of this statement are lost, with record {(<const uint64_t*>(p + 8))[0]}"
             self.out.append(self.slow.damage(what, number, seq, wall, offset))
+        if f.definition.guard is not None:
+            self.seal_text(s, f)
         s.open[seq] = f
         return 0
 
@@ -230,9 +236,14 @@ cdef class Decoder:
             self.tag = self.text(self.tag_raw)
         f.tag = self.tag
         if n > 44 + tag_len:
-            f.error, f.sqlstate = self.slow.error((<const char*>p + 44 + tag_len)[:n - 44 - tag_len])
+            body = (<const char*>p + 44 + tag_len)[:n - 44 - tag_len]
+            if f.definition.guard is not None and f.definition.guard.protect.error:
+                f.error, f.sqlstate, secret = self.slow.private_error(body)
+                f.protected += self.slow.seal(s.who, number, f.seq, f.wall, "error", secret)
+            else:
+                f.error, f.sqlstate = self.slow.error(body)
         if f.frames is not None:
-            self.open_results(f)
+            self.open_results(s, f)
         self.out.append(f)
         if s.parses:
             # Answers come in order: a Parse before this one has succeeded.
@@ -257,7 +268,12 @@ cdef class Decoder:
             f = finished(S_FUNCTION, seq, wall, definition)
             f.parameters = parameters
             f.binary = binary
-            self.session(number).open[seq] = f
+            s = self.session(number)
+            if definition.guard is not None and definition.guard.parameters:
+                f.parameters, f.binary, secret = self.slow.private_call(call, definition.info, definition.guard)
+                if secret:
+                    f.protected = self.slow.seal(s.who, number, seq, wall, "parameters", secret)
+            s.open[seq] = f
             return 0
         s = self.session(number)
         if n < 8:
@@ -266,6 +282,8 @@ cdef class Decoder:
         if kind == KIND_QUERY_TEXT:
             definition = self.define(without_text(definition) + (<const char*>p + 8)[:n - 8])
         f = finished(S_PARSE if kind == KIND_PARSE else S_SIMPLE, seq, wall, definition)
+        if definition.guard is not None:
+            self.seal_text(s, f)
         if kind != KIND_PARSE:
             s.open[seq] = f
             return 0
@@ -374,7 +392,7 @@ cdef class Decoder:
     cdef _Definition define(self, bytes payload):
         cdef _Definition d = _Definition.__new__(_Definition)
         d.payload = payload
-        d.info, d.types, d.sql, d.tail = self.slow.define(payload)
+        d.info, d.types, d.sql, d.tail, d.guard = self.slow.define(payload)
         return d
 
     cdef _Definition definition(self, const uint8_t* p, uint64_t number, uint64_t seq, int64_t wall, Py_ssize_t offset):
@@ -420,15 +438,36 @@ cdef class Decoder:
         bound.opened = True
         return 0
 
-    cdef int open_results(self, Finished f) except -1:
+    cdef int open_private(self, _Session s, _Bound bound) except -1:
+        """Takes a Bind apart at once: its values are not kept as they came."""
+        said = self.described(s, bound.definition)
+        name, bound.parameters, bound.binary, bound.formats, secret = self.slow.private_bind(
+            bound.body, said[0] if said is not None and said[0] else bound.definition.types, bound.definition.guard)
+        bound.name = self.text(name)
+        if secret:
+            bound.protected = self.slow.seal(s.who, s.number, bound.seq, bound.wall, "parameters", secret)
+        bound.body = bound.portal + b"\0"
+        bound.opened = bound.private = True
+        return 0
+
+    cdef int seal_text(self, _Session s, Finished f) except -1:
+        if f.definition.guard.sql:
+            f.protected = self.slow.seal(s.who, s.number, f.seq, f.wall, "sql", f.definition.guard.sql) + f.protected
+        return 0
+
+    cdef int open_results(self, _Session s, Finished f) except -1:
         cdef Buffer* b = &self.scratch
         cdef bytes frames = b"".join(f.frames) if isinstance(f.frames, list) else f.frames
         f.frames = None
         b.end = 0
         if f.kind == S_EXTENDED and frames[:1] == b"D":
-            said = self.described(f.session, f.definition)
+            said = self.described(s, f.definition)
             if said is not None and said[1]:
                 frames = with_formats(said[1], f.formats) + frames
+        if f.definition.guard is not None and f.definition.guard.protect.results:
+            f.results, secret = self.slow.private_results(frames, f.formats, f.sent)
+            f.protected += self.slow.seal(s.who, s.number, f.seq, f.wall, "results", secret)
+            return 0
         if json_results(b, &f.definition.shape, <const uint8_t*>PyBytes_AS_STRING(frames), PyBytes_GET_SIZE(frames),
                         <const uint8_t*>PyBytes_AS_STRING(f.formats), PyBytes_GET_SIZE(f.formats) // 2, f.sent):
             f.results = (<char*>b.data)[:b.end]
@@ -449,6 +488,9 @@ cdef class Decoder:
                 f.portal = self.text(bound.portal)
                 f.parameters = bound.parameters
                 f.binary = bound.binary
+                f.protected = bound.protected
+                if f.definition.guard is not None:
+                    self.seal_text(s, f)
                 return f
         return None
 
@@ -461,7 +503,7 @@ cdef class Decoder:
             f.session = s
             f.outcome = O_UNKNOWN
             if f.frames is not None:
-                self.open_results(f)
+                self.open_results(s, f)
             self.out.append(f)
         s.open = {}
         self.out.append(self.slow.ended(s.id, s.who, seq, wall, reason))
@@ -499,18 +541,31 @@ cdef class Decoder:
             bounds = []
             for each in s.portals.values():
                 x = <_Bound>each
-                bounds.append((x.seq, x.wall, keep(places, payloads, x.definition), x.body))
+                opened = (x.name, x.parameters, x.binary, x.formats, x.protected) if x.private else None
+                bounds.append((x.seq, x.wall, self.keep_public(places, payloads, x.definition), x.body, opened))
             intents = []
             for part in (s.open, s.parses):
                 for each in part.values():
                     f = <Finished>each
                     frames = f.frames if isinstance(f.frames, list) else [] if f.frames is None else [f.frames]
-                    intents.append((f.kind, f.seq, f.wall, keep(places, payloads, f.definition), f.row_limit, f.name, f.portal,
-                                    f.parameters, f.formats, frames, f.binary))
+                    if f.definition.guard is not None and f.definition.guard.protect.results:
+                        frames = []
+                    intents.append((f.kind, f.seq, f.wall, self.keep_public(places, payloads, f.definition), f.row_limit,
+                                    f.name, f.portal, f.parameters, f.formats, frames, f.binary, f.protected))
             described = [(id, types, columns) for id, (types, columns) in s.described.items()]
             sessions.append((s.number, s.header, bounds, intents, described))
         known = [(id, keep(places, payloads, <_Definition>d)) for id, d in self.definitions.items()]
         return payloads, known, sessions
+
+    cdef object keep_public(self, dict places, list payloads, _Definition d):
+        """`keep`, but without what is protected: a snapshot on disk outlives the segment that it was read from."""
+        if d.guard is None:
+            return keep(places, payloads, d)
+        place = places.get((d,))
+        if place is None:
+            place = places[(d,)] = len(payloads)
+            payloads.append(self.slow.public(d.payload, d.info, d.guard))
+        return place
 
     def load(self, definitions, known, sessions, bint joining):
         cdef _Session s
@@ -524,15 +579,20 @@ cdef class Decoder:
         for number, header, bounds, intents, described in sessions:
             s = self.adopt(number, header)
             s.described = {id: (types, columns) for id, types, columns in described}
-            for seq, wall, index, body in bounds:
+            for seq, wall, index, body, opened in bounds:
                 x = _Bound.__new__(_Bound)
                 x.seq, x.wall, x.definition, x.body = seq, wall, made[index], body
                 x.portal = body[:body.index(0)]
+                x.protected = EMPTY
+                if opened is not None:
+                    x.name, x.parameters, x.binary, x.formats, x.protected = opened
+                    x.opened = x.private = True
                 s.portals[x.portal] = x
-            for kind, seq, wall, index, row_limit, name, portal, parameters, formats, frames, binary in intents:
+            for kind, seq, wall, index, row_limit, name, portal, parameters, formats, frames, binary, protected in intents:
                 f = finished(kind, seq, wall, made[index])
                 f.binary = binary
                 f.row_limit, f.name, f.portal, f.parameters, f.formats = row_limit, name, portal, parameters, formats
                 f.frames = frames or None
+                f.protected = protected
                 f.captured = sum([len(piece) + 8 for piece in frames])
                 (s.parses if kind == S_PARSE else s.open)[seq] = f

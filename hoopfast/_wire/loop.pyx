@@ -10,6 +10,7 @@ cdef void tick(State* r) noexcept nogil:
     cdef int64_t idle = <int64_t>hf_load_acquire64(&r.idle_timeout_ns)
     r.wall_offset_ns = hf_clock(CLOCK_REALTIME) - hf_clock(CLOCK_MONOTONIC)
     contexts_sweep(r)
+    leave_private(r)
     if r.arena_room > ARENA_BYTES and r.arena_used == 0:
         # One wide row of one session; the whole process would hold its room for ever.
         usual = <uint8_t*>realloc(r.arena, ARENA_BYTES)

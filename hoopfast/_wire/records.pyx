@@ -38,6 +38,8 @@ cdef struct State:              # everything the relay thread owns
     size_t row_max
     int64_t stall_timeout_ns
     uint64_t idle_timeout_ns    # 0: none; set by the front at any time
+    int64_t private_since_ns    # when values to protect were first written into the current segment; 0: there are none
+    int64_t private_max_ns      # and how long they may lie there: the shipper deletes segments that were left
     uint64_t next_serial
     uint8_t* scratch
     Lexed* lexed
@@ -65,6 +67,18 @@ cdef inline void put_record(State* r, Session* s, uint16_t kind, uint64_t seq, c
 cdef inline size_t definition_size(const State* r, const Statement* x) noexcept nogil:
     """Bytes that journaling a use of x may add for its definition."""
     return RECORD_HEADER + 24 + x.label_len + x.types_len + x.text_len
+
+
+cdef inline void mark_private(State* r, const Statement* x) noexcept nogil:
+    """A record of x has been written."""
+    if x.flags & FLAG_PRIVATE and r.private_since_ns == 0:
+        r.private_since_ns = r.now_ns
+
+
+cdef void leave_private(State* r) noexcept nogil:
+    """Go on in another segment when values to protect have been in this one for long enough."""
+    if r.private_since_ns and r.now_ns - r.private_since_ns >= r.private_max_ns and journal_advance(&r.journal):
+        r.private_since_ns = 0
 
 
 cdef void put_definition(State* r, Statement* x) noexcept nogil:
@@ -113,6 +127,7 @@ cdef uint64_t put_use(State* r, Session* s, uint16_t kind, Statement* x, const v
     parts[2].p = b
     parts[2].n = b_len
     put_record(r, s, kind, s.seq, parts, 3)
+    mark_private(r, x)
     return s.seq
 
 
@@ -127,6 +142,8 @@ cdef void capture_flush(State* r, Session* s) noexcept nogil:
         parts[1].n = r.capture.n
         s.seq += 1
         put_record(r, s, KIND_RESULT, s.seq, parts, 2)
+        if e.stmt != NULL:
+            mark_private(r, e.stmt)
     r.capture.n = 0
 
 
@@ -186,6 +203,8 @@ cdef void put_outcome(State* r, Session* s, Reply* e, uint8_t how) noexcept nogi
         put_record(r, s, KIND_OUTCOME_ROWS, s.seq, parts, 8)
     else:
         put_record(r, s, KIND_OUTCOME, s.seq, parts + 1, 7)
+    if e.error_len and e.stmt != NULL:
+        mark_private(r, e.stmt)
     e.seq = 0
     count(r, C_ROWS, e.rows)
     if how == c'E':

@@ -15,6 +15,14 @@ cdef inline uint8_t* add_field(uint8_t* w, const char* name, size_t n, uint64_t 
     return w + n + write_number(w + n, value)
 
 
+cdef inline uint8_t* add_protected(uint8_t* w, Finished f) noexcept:
+    """The members without their first comma, and the end of the object."""
+    cdef size_t n = PyBytes_GET_SIZE(f.protected) - 1
+    memcpy(w, PyBytes_AS_STRING(f.protected) + 1, n)
+    w[n] = c'}'
+    return w + n + 1
+
+
 cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     """The event as audit.events.encode has it, without a newline."""
     cdef _Session s = f.session
@@ -23,6 +31,7 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
     cdef uint8_t* w
     cdef size_t room = 512 + len(s.head) + len(s.body) + len(d.sql) + len(d.tail) + len(f.name) + len(f.portal)
     room += len(f.tag) + size_of(f.parameters) + size_of(f.error) + size_of(f.results) + size_of(f.binary) + len(wire)
+    room += len(f.protected)
     if buffer_reserve(b, room) < 0:
         raise MemoryError
     w = b.data + b.end
@@ -55,6 +64,9 @@ cdef int write_line(Buffer* b, Moment* moment, Finished f) except -1:
         memcpy(w, b',"parameter_bytes":', 19)
         w = add(w + 19, f.binary)
     w = add(w, wire)
+    if f.protected:
+        memcpy(w, b',"protected":{', 14)
+        w = add_protected(w + 14, f)
     w = add(w, s.head)
     w += write_number(w, f.seq)
     memcpy(w, b',"at":"', 7)
@@ -89,6 +101,7 @@ cdef str detail_of(Buffer* b, Finished f):
     cdef uint8_t* w
     cdef size_t room = 256 + len(f.name) + len(f.portal) + len(f.tag) + size_of(f.parameters) + size_of(f.error)
     b.end = 0
+    room += len(f.protected)
     if buffer_reserve(b, room + size_of(f.results) + size_of(f.binary) + len(wire)) < 0:
         raise MemoryError
     w = b.data
@@ -133,6 +146,9 @@ cdef str detail_of(Buffer* b, Finished f):
         memcpy(w, b',"parameter_bytes":', 19)
         w = add(w + 19, f.binary)
     w = add(w, wire)
+    if f.protected:
+        memcpy(w, b',"protected":{', 14)
+        w = add_protected(w + 14, f)
     if w == b.data:
         return "{}"
     b.data[0] = c'{'

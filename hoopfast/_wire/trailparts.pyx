@@ -42,6 +42,7 @@ cdef class _Definition:
     cdef bytes types
     cdef bytes sql              # JSON
     cdef bytes tail             # JSON, from parameter_types to outcome
+    cdef object guard           # audit.protected.Guard; None: nothing of it is protected
     cdef Shape shape
 
     def __dealloc__(self):
@@ -58,10 +59,12 @@ cdef class _Bound:
     cdef bytes body
     cdef bytes portal
     cdef bint opened
+    cdef bint private           # opened at once, and its body is gone
     cdef bytes name             # JSON text without quotes
     cdef bytes parameters       # JSON list
     cdef bytes binary           # JSON list: the bytes of parameters in binary format; None: there are none
     cdef bytes formats          # of results, as in the message
+    cdef bytes protected        # JSON members, each with a comma in front
 
 
 @cython.no_gc
@@ -77,6 +80,7 @@ cdef class Finished:
     cdef bytes name, portal, tag                # JSON texts without quotes
     cdef bytes parameters, binary, error, results       # JSON or None
     cdef int64_t first_us                       # from arrival to the first row; -1: no row came
+    cdef bytes protected                        # JSON members, each with a comma in front
     cdef str sqlstate
     cdef uint64_t rows, sent, copied, duration_us
     cdef bytes formats
@@ -101,7 +105,7 @@ cdef Finished finished(int kind, uint64_t seq, int64_t wall, _Definition definit
     f.seq = seq
     f.wall = wall
     f.definition = definition
-    f.name = f.portal = f.tag = f.formats = EMPTY
+    f.name = f.portal = f.tag = f.formats = f.protected = EMPTY
     f.first_us = -1
     return f
 

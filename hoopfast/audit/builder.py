@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, error, pack, unpack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -30,8 +30,18 @@ from hoopfast.audit.events import (
     encode,
     utc,
 )
+from hoopfast.audit.protected import (
+    EVERYTHING,
+    Guard,
+    Parameters,
+    hide_error,
+    hide_literals,
+    hide_parameters,
+    hide_results,
+)
 from hoopfast.audit.segments import Joiner, Record
 from hoopfast.audit.typed import (
+    Value,
     binary_values,
     decode_error,
     decode_parameters,
@@ -41,6 +51,7 @@ from hoopfast.audit.typed import (
     parse_function_call,
     type_oids,
 )
+from hoopfast.model import Protect
 
 READ_LIMIT, READ_END, READ_SEALED, READ_SHORT, READ_DAMAGED = range(5)      # Decoder.read: why it came back
 
@@ -73,9 +84,17 @@ class Progress(NamedTuple):
 
 
 Call = tuple[int, tuple[int, ...], tuple[bytes | None, ...]]                  # parse_function_call
-_Bound = tuple[int, int, int, bytes]
-_Intent = tuple[int, int, int, int, int, bytes, bytes, bytes | None, bytes, list[bytes], bytes | None]
+# What of a protected Bind was taken apart at once: name, parameters, their bytes, formats, its part of `protected`.
+_Opened = tuple[bytes, bytes, bytes | None, bytes, bytes]
+_Bound = tuple[int, int, int, bytes, _Opened | None]
+_Intent = tuple[int, int, int, int, int, bytes, bytes, bytes | None, bytes, list[bytes], bytes | None, bytes]
 _Described = tuple[int, bytes, bytes]
+
+
+class Seals(Protocol):
+    """What protects values: audit.vault.Vault."""
+
+    def seal(self, user: str, at: int, name: str, secret: bytes) -> str: ...
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -129,12 +148,13 @@ def as_event(item: Item) -> Event:
 class EventBuilder:
     """Feed it the records of one worker process in the order of writing.
 
-    `worker` and `boot` name the journal in session_start and in events about damaged records.
+    `worker` and `boot` name the journal in session_start and in events about damaged records. Without a `vault` nothing
+    is protected.
     """
 
-    def __init__(self, worker: int, boot: int = 0) -> None:
-        self._worker, self._boot = worker, boot
-        self._rare = Rare(worker, boot)
+    def __init__(self, worker: int, boot: int = 0, vault: Seals | None = None) -> None:
+        self._worker, self._boot, self._vault = worker, boot, vault
+        self._rare = Rare(worker, boot, vault)
         self._core = Decoder(self._rare)
         self._rare.core = self._core
 
@@ -203,7 +223,7 @@ class EventBuilder:
 
     def clone(self) -> EventBuilder:
         """A second one in the same state, which shares nothing with this one."""
-        other = EventBuilder(self._worker, self._boot)
+        other = EventBuilder(self._worker, self._boot, self._vault)
         other.restore(self.snapshot())
         other._rare.segment = self._rare.segment
         return other
@@ -220,11 +240,11 @@ class Rare:
 
     core: Decoder
 
-    def __init__(self, worker: int, boot: int) -> None:
+    def __init__(self, worker: int, boot: int, vault: Seals | None = None) -> None:
         self.segment = 0
         self.damaged = 0
         self.joiner = Joiner()
-        self._worker, self._boot = worker, boot
+        self._worker, self._boot, self._vault = worker, boot, vault
         # By label and types: texts that differ in their literals share them.
         self._verdicts: dict[bytes, tuple[Label, tuple[int, ...], bytes]] = {}
 
@@ -241,8 +261,9 @@ class Rare:
     def take(self, r: Record) -> None:
         self.core.take(r.kind, r.session, r.sequence, r.wall, r.payload, r.offset)
 
-    def define(self, payload: bytes) -> tuple[Definition, bytes, bytes, bytes]:
-        """A KIND_STATEMENT record: itself, its types as in Parse, its SQL, and a Statement from types to outcome."""
+    def define(self, payload: bytes) -> tuple[Definition, bytes, bytes, bytes, Guard | None]:
+        """A KIND_STATEMENT record: itself, its types as in Parse, its SQL, a Statement from types to outcome, and how
+        its events are protected."""
         (n,) = _U32(payload, 8)
         (m,) = _U32(payload, 12 + n)
         at = 16 + n
@@ -261,8 +282,16 @@ class Rare:
             # Of a FunctionCall: no SQL has a NUL. What stands behind two more is the title that `called` has given it.
             text = text.rpartition(b"\0\0")[2] if b"\0\0" in text else b""
         # Another client_encoding: what is no UTF-8 is kept as its bytes.
-        made = Definition(text.decode("utf-8", "backslashreplace"), oids, label)
-        return made, types, _json.encode(made.sql), tail
+        sql = text.decode("utf-8", "backslashreplace")
+        # Without a label the definition was lost, and with it what to protect.
+        protect = label.protect if n else EVERYTHING
+        if protect is None or self._vault is None:
+            return Definition(sql, oids, label), types, _json.encode(sql), tail, None
+        sql, hidden, again = hide_literals(sql, protect.literals)
+        if again:
+            protect = msgspec.structs.replace(protect, results=True)
+        guard = Guard(protect, _json.encode(hidden) if hidden else b"")
+        return Definition(sql, oids, label), types, _json.encode(sql), tail, guard
 
     def header(self, payload: bytes) -> tuple[Header, bytes]:
         """A start record (empty: lost) and the end of a Statement, from `at` on."""
@@ -286,6 +315,48 @@ class Rare:
         parameters = decode_parameters(type_oids(types), bind.formats, bind.values)
         formats = pack(f"!{len(bind.result_formats)}h", *bind.result_formats)
         return bind.statement.encode(), _json.encode(parameters), _binary(bind.formats, bind.values), formats
+
+    # ------------------------------------------------------------ what is protected
+
+    def public(self, payload: bytes, definition: Definition, guard: Guard) -> bytes:
+        """A definition's payload without what is hidden: for snapshots, which outlive the journal's segments."""
+        (n,) = _U32(payload, 8)
+        (m,) = _U32(payload, 12 + n)
+        label = msgspec.json.decode(payload[12 : 12 + n], type=dict[str, Any]) if n else {}
+        label["protect"] = Protect(error=guard.protect.error, results=guard.protect.results)
+        told = _json.encode(label)
+        types = payload[12 + n : 16 + n + m]
+        return payload[:8] + pack("<I", len(told)) + told + types + definition.sql.encode()
+
+    def seal(self, who: Header, session: int, seq: int, wall: int, part: str, secret: bytes) -> bytes:
+        """A member of `protected`: JSON with a comma in front."""
+        assert self._vault is not None
+        text = self._vault.seal(who.user, wall, f"{session:016x}/{seq}/{part}", secret)
+        return b',"%s":%s' % (part.encode(), _json.encode(text))
+
+    def private_call(self, call: Call, definition: Definition, guard: Guard) -> tuple[bytes, bytes | None, bytes]:
+        """The arguments of a FunctionCall and their bytes as shown, and what is hidden of them."""
+        _, formats, values = call
+        decoded = decode_parameters(definition.label.arguments or definition.types, formats, values)
+        return _hidden(decoded, binary_values(formats, values), guard)
+
+    def private_bind(
+        self, body: bytes, types: bytes, guard: Guard
+    ) -> tuple[bytes, bytes, bytes | None, bytes, bytes]:
+        """As `bind`, and what is hidden of the parameters."""
+        bind = parse_bind(body)
+        decoded = decode_parameters(type_oids(types), bind.formats, bind.values)
+        shown, raw, secret = _hidden(decoded, binary_values(bind.formats, bind.values), guard)
+        formats = pack(f"!{len(bind.result_formats)}h", *bind.result_formats)
+        return bind.statement.encode(), shown, raw, formats, secret
+
+    def private_error(self, body: bytes) -> tuple[bytes, str | None, bytes]:
+        shown, hidden = hide_error(decode_error(body))
+        return _json.encode(shown), shown.get("sqlstate"), _json.encode(hidden)
+
+    def private_results(self, frames: bytes, formats: bytes, sent: int) -> tuple[bytes, bytes]:
+        found = decode_results(frames, unpack(f"!{len(formats) // 2}h", formats), sent)
+        return _json.encode(hide_results(found)), _json.encode(found)
 
     def results(self, frames: bytes, formats: bytes, sent: int) -> bytes:
         return _json.encode(decode_results(frames, unpack(f"!{len(formats) // 2}h", formats), sent))
@@ -332,6 +403,17 @@ class Rare:
 def _binary(formats: Sequence[int], values: Sequence[bytes | None]) -> bytes | None:
     found = binary_values(formats, values)
     return None if found is None else _json.encode(found)
+
+
+def _hidden(
+    values: Sequence[Value], raw: Sequence[str | None] | None, guard: Guard
+) -> tuple[bytes, bytes | None, bytes]:
+    shown, hidden = hide_parameters(values, guard.protect.parameters)
+    if not hidden:
+        return _json.encode(shown), None if raw is None else _json.encode(raw), b""
+    kept = None if raw is None else _json.encode([None if n in hidden else one for n, one in enumerate(raw, 1)])
+    secret = Parameters(hidden, {n: one for n, one in enumerate(raw or (), 1) if n in hidden and one is not None})
+    return _json.encode(shown), kept, _json.encode(secret)
 
 
 def _verdict(raw: bytes, types: bytes) -> tuple[Label, tuple[int, ...], bytes]:

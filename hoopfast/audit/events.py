@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from hoopfast.audit.protected import EVERYTHING
 from hoopfast.audit.typed import Raw, Results, Value
-from hoopfast.model import SessionOpened
+from hoopfast.model import Protect, SessionOpened
 
 SCHEMA = 1
 GATEWAY_SESSION = "0" * 16              # events of the gateway itself
@@ -88,6 +89,8 @@ class Statement(Base, tag="statement", gc=False):
     first_row_us: int | msgspec.UnsetType = msgspec.UNSET
     parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
     result_formats: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET         # as in Bind; not there: all text
+    # What values of masked columns stood in, sealed (audit.protected): "sql", "parameters", "error", "results".
+    protected: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SessionEnd(Base, tag="session_end", gc=False):
@@ -217,7 +220,7 @@ class Header(msgspec.Struct):
 
 
 class Label(msgspec.Struct):
-    """The verdict kept with a statement definition."""
+    """The verdict kept with a statement definition, and how its record is protected (None: nothing is)."""
 
     verdict: str = ""
     rule: str = ""
@@ -227,6 +230,7 @@ class Label(msgspec.Struct):
     columns: tuple[str, ...] = ()
     function: str = ""                  # of a FunctionCall: its name and argument types
     arguments: tuple[int, ...] = ()     # and their OIDs
+    protect: Protect | None = None
 
 
 class _LooseLabel(msgspec.Struct):
@@ -238,6 +242,7 @@ class _LooseLabel(msgspec.Struct):
     columns: Any = ()
     function: str = ""
     arguments: tuple[int, ...] = ()
+    protect: Any = None
 
 
 _loose_label = msgspec.json.Decoder(_LooseLabel)
@@ -247,7 +252,15 @@ def decode_label(data: bytes) -> Label:
     """Whatever the front wrote: what is not a list of names is kept as JSON text. Raises msgspec.MsgspecError."""
     loose = _loose_label.decode(data)
     masks, tables, kinds, columns = map(_names, (loose.masks, loose.tables, loose.kinds, loose.columns))
-    return Label(loose.verdict, loose.rule, masks, tables, kinds, columns, loose.function, loose.arguments)
+    protect = None if loose.protect is None else _protect(loose.protect)
+    return Label(loose.verdict, loose.rule, masks, tables, kinds, columns, loose.function, loose.arguments, protect)
+
+
+def _protect(value: Any) -> Protect:
+    try:
+        return msgspec.convert(value, Protect)
+    except msgspec.ValidationError:
+        return EVERYTHING                   # by a newer version: what it meant is not known
 
 
 def _names(value: Any) -> tuple[str, ...]:

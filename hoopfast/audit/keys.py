@@ -90,7 +90,7 @@ class KeyRing:
 
     def rotate(self) -> Signer:
         """A new key, which signs from the next checkpoint on; each chain records it, signed by the old one."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(self.directory)
         private = Ed25519PrivateKey.generate()
         name = key_id(private.public_key())
         public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -113,15 +113,29 @@ class KeyRing:
                 path.unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
-        partial = self.directory / f"{name}.new"
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            # Root may rotate; the gateway still has to read it.
-            owner = self.directory.stat()
-            if owner.st_uid != os.geteuid():
-                os.fchown(fd, owner.st_uid, owner.st_gid)
-            os.write(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        partial.rename(self.directory / name)
+        write_private(self.directory / name, data)
+
+
+def private_directory(path: Path) -> None:
+    """Made if it is not there, for the owner of its parent."""
+    if not path.exists():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = path.parent.stat()
+        if owner.st_uid != os.geteuid():
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A file for the owner of its directory alone, whole or not at all."""
+    partial = path.with_name(f"{path.name}.new")
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        # Root may write it; the gateway still has to read it.
+        owner = path.parent.stat()
+        if owner.st_uid != os.geteuid():
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    partial.rename(path)

@@ -43,6 +43,7 @@ from hoopfast.audit.streams import (
     spool_files,
     workers_of,
 )
+from hoopfast.audit.vault import Vault
 from hoopfast.errors import AuditUnavailable
 from hoopfast.limits import JOURNAL_SEGMENT_BYTES
 
@@ -61,19 +62,20 @@ class Shipper:
     `living(streams)` says which of these streams may still grow: `w<worker>-<boot>` of workers that run, and the spool
     (streams.Spool) that is written now. Once a stream is not among them, it is final. Checkpoints and spools live in
     `ship` beside the journal directory. A sink that is not `required` (audit.outlet) and more than `optional_bytes`
-    behind is moved on to where the others are. Raises OSError when checkpoints cannot be made, AuditUnavailable
-    without a sink.
+    behind is moved on to where the others are. `vault` protects values of masked columns; without one they stand in the
+    events. Raises OSError when checkpoints cannot be made, AuditUnavailable without a sink.
     """
 
     def __init__(
         self, journal_dir: Path, sinks: list[Sink], *, living: Callable[[Collection[str]], Collection[str]],
-        optional_bytes: int = 2**62,
+        optional_bytes: int = 2**62, vault: Vault | None = None,
     ) -> None:
         if not sinks:
             raise AuditUnavailable("there is no audit sink: name at least one under audit.sinks")
         self._journal = journal_dir
         self._home = ship_dir(journal_dir)
         self._living = living
+        self._vault = vault
         self._sinks = sinks
         self._step = threading.Lock()
         self._errors = 0
@@ -93,6 +95,8 @@ class Shipper:
     def step(self) -> int:
         """Some work for every sink; how many events were built. 0: everything that is there has been read."""
         with self._step:
+            if self._vault is not None:
+                self._vault.refresh()
             return self._advance()
 
     def lag(self) -> ShipperLag:
@@ -230,7 +234,7 @@ class Shipper:
             for worker, boot in workers:
                 key = f"w{worker}-{boot}"
                 if key not in known and key not in done:
-                    known[key] = WorkerStream(self._journal, worker, boot)
+                    known[key] = WorkerStream(self._journal, worker, boot, self._vault)
             for key, path in spools.items():
                 if key not in known and key not in done:
                     known[key] = SpoolStream(path)
@@ -417,10 +421,10 @@ class Shipper:
 
     def _resume(self, worker: int, boot: int, place: Place, state: Path) -> WorkerStream:
         try:
-            return WorkerStream.resume(self._journal, worker, boot, place, state.read_bytes())
+            return WorkerStream.resume(self._journal, worker, boot, place, state.read_bytes(), self._vault)
         except (FileNotFoundError, msgspec.MsgspecError) as failure:
             log.error("audit snapshot cannot be read", extra={"fields": {"file": state.name, "error": str(failure)}})
-            return WorkerStream.resume(self._journal, worker, boot, place, None)
+            return WorkerStream.resume(self._journal, worker, boot, place, None, self._vault)
 
 
 def ship_dir(journal_dir: Path) -> Path:

@@ -21,7 +21,7 @@ _OUTCOMES = [text.encode() for text in OUTCOME_TEXTS]
 _U64 = 2**64 - 1
 _LINE = (
     b'{"event":"statement","kind":%b,"sql":%b,"statement_name":%b,"portal":%b,"row_limit":%b,"parameters":%b%b%b",'
-    b'"tag":%b,"rows":%d,"bytes":%b,"copy_bytes":%b,"duration_us":%d,"error":%b,"results":%b%b%b%b,"schema":1,"session":"%b",'
+    b'"tag":%b,"rows":%d,"bytes":%b,"copy_bytes":%b,"duration_us":%d,"error":%b,"results":%b%b%b%b%b,"schema":1,"session":"%b",'
     b'"seq":%d,"at":"%b",%b'
 )
 WHO = ("user", "subject", "groups", "issuer", "method", "connection", "database", "client", "application")
@@ -47,6 +47,7 @@ class Parts(msgspec.Struct, gc=False):
     first_row_us: msgspec.Raw = _Raw(b"")
     parameter_bytes: msgspec.Raw = _Raw(b"")
     result_formats: msgspec.Raw = _Raw(b"")
+    protected: msgspec.Raw = _Raw(b"")
 
 
 _parts = msgspec.json.Decoder(Parts).decode
@@ -87,7 +88,8 @@ class StoredLines:
             rows & _U64, p.bytes, p.copy_bytes, duration_us & _U64, p.error, p.results,
             b',"first_row_us":' + bytes(p.first_row_us) if p.first_row_us else b"",
             b',"parameter_bytes":' + bytes(p.parameter_bytes) if p.parameter_bytes else b"",
-            b',"result_formats":' + bytes(p.result_formats) if p.result_formats else b"", name, seq,
+            b',"result_formats":' + bytes(p.result_formats) if p.result_formats else b"",
+            b',"protected":' + bytes(p.protected) if p.protected else b"", name, seq,
             utc(at).encode(), who,
         ) + b"\n"
 

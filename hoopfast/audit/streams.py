@@ -15,8 +15,9 @@ from typing import Protocol, Self
 import msgspec
 
 from hoopfast.audit import events
-from hoopfast.audit.builder import READ_DAMAGED, READ_SEALED, READ_SHORT, EventBuilder, Item, Progress
+from hoopfast.audit.builder import READ_DAMAGED, READ_SEALED, READ_SHORT, EventBuilder, Item, Progress, Seals
 from hoopfast.audit.events import Gateway, Statement
+from hoopfast.audit.keys import write_private
 from hoopfast.audit.segments import KIND_DAMAGED, Record, parse_name, read_header, read_segment
 from hoopfast.errors import AuditUnavailable
 from hoopfast.limits import JOURNAL_SEGMENT_BYTES
@@ -75,13 +76,14 @@ def segment_paths(directory: Path, worker: int, boot: int) -> dict[int, Path]:
 class WorkerStream:
     """The journal of one worker process."""
 
-    def __init__(self, directory: Path, worker: int, boot: int) -> None:
+    def __init__(self, directory: Path, worker: int, boot: int, vault: Seals | None = None) -> None:
         self.key = f"w{worker}-{boot}"
+        self._vault = vault
         self.worker, self.boot = worker, boot
         self.done = False
         self.current = False
         self._directory = directory
-        self._builder = EventBuilder(worker, boot)
+        self._builder = EventBuilder(worker, boot, vault)
         self._segment, self._offset = 0, JOURNAL_HEADER_BYTES
         self._fd = -1
         self._size = 0
@@ -89,9 +91,11 @@ class WorkerStream:
         self._later = 0                 # segments after this one that are there already
 
     @classmethod
-    def resume(cls, directory: Path, worker: int, boot: int, place: Place, snapshot: bytes | None) -> Self:
+    def resume(
+        cls, directory: Path, worker: int, boot: int, place: Place, snapshot: bytes | None, vault: Seals | None = None,
+    ) -> Self:
         """Go on at `place`, with the state from the start of that segment. Raises msgspec.ValidationError."""
-        stream = cls(directory, worker, boot)
+        stream = cls(directory, worker, boot, vault)
         stream._segment = place[0]
         if snapshot is not None:
             stream._builder.restore(snapshot)
@@ -109,7 +113,7 @@ class WorkerStream:
         return (self._segment, self._offset)
 
     def clone(self) -> WorkerStream:
-        other = WorkerStream(self._directory, self.worker, self.boot)
+        other = WorkerStream(self._directory, self.worker, self.boot, self._vault)
         other._builder = self._builder.clone()
         other._segment, other._offset, other._snapshot = self._segment, self._offset, self._snapshot
         other.done, other.current = self.done, self.current
@@ -314,6 +318,11 @@ class Spool:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+def leave_event(directory: Path, event: Gateway) -> None:
+    """An event of somebody else than the supervisor, who may not run: a spool of its own. Raises OSError."""
+    write_private(directory / f"gateway-{event.seq}.spool", events.encode(event) + b"\n")
 
 
 def spool_files(directory: Path) -> list[Path]:

@@ -224,6 +224,26 @@ class StoreFile:
     def line(self, row: tuple[Any, ...]) -> bytes:
         return line_or_none(self._lines, row)
 
+    def place_of(self, event: str) -> int:
+        """The id of an event that is named by it, or as session/seq. Raises GatewayError."""
+        session, slash, seq = event.partition("/")
+        if slash and seq.isdigit():
+            found = self.db.execute(
+                "SELECT id FROM events WHERE session=(SELECT id FROM sessions WHERE session=?) AND seq=?",
+                (session, int(seq))).fetchone()
+            return int(found[0]) if found else 0
+        if event.isdigit():
+            return int(event)
+        raise GatewayError(f"{event!r} names no event: give its id, or session/seq")
+
+    def event(self, event: str) -> bytes:
+        """Its line. Raises GatewayError."""
+        place = self.place_of(event)
+        row = next(iter(self.between(place, place)), None)
+        if row is None:
+            raise GatewayError(f"{self.path} has no event {event}")
+        return self.line(row)
+
     def leaves(self, rows: Iterable[tuple[Any, ...]]) -> bytes:
         return leaf_hashes(EMPTY.join(map(self.line, rows)))
 
@@ -379,16 +399,7 @@ def prove(path: Path, event: str) -> Proof:
     """The proof of one event, named by its id or as session/seq. Raises GatewayError when there is none."""
     store = StoreFile(path)
     try:
-        session, slash, seq = event.partition("/")
-        if slash and seq.isdigit():
-            found = store.db.execute(
-                "SELECT id FROM events WHERE session=(SELECT id FROM sessions WHERE session=?) AND seq=?",
-                (session, int(seq))).fetchone()
-            place = int(found[0]) if found else 0
-        elif event.isdigit():
-            place = int(event)
-        else:
-            raise GatewayError(f"{event!r} names no event: give its id, or session/seq")
+        place = store.place_of(event)
         row = next(iter(store.between(place, place)), None)
         if row is None:
             raise GatewayError(f"{path} has no event {event}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hoopfast.cli import proof, trail
+from hoopfast.cli import proof, recovery, trail
 from hoopfast.cli.client import AdminClient, admin_options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,7 +53,10 @@ def command() -> None:
     """Search, export and follow the audit trail, and prove that it is whole."""
 
 
-for verb in (proof.verify, proof.prove, proof.keys, proof.checkpoints, trail.schema, trail.postgres, trail.dead):
+for verb in (
+    proof.verify, proof.prove, proof.keys, proof.checkpoints, trail.schema, trail.postgres, trail.dead,
+    recovery.recovery_key, recovery.reveal, recovery.erase,
+):
     command.add_command(verb)
 
 

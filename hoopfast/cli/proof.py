@@ -67,7 +67,7 @@ def verify(
     `audit export` (with --checkpoints). Without it and --dsn, every store of the configuration. Exits with 1 when
     something is wrong.
     """
-    place = _place(config, needed=path is None and proof is None and not dsn)
+    place = place_of(config, needed=path is None and proof is None and not dsn)
     trusted, pinned = _trusted(keys, place)
     if proof is not None:
         _verify_proof(proof, trusted)
@@ -111,8 +111,8 @@ def prove(event: str, config: str, dsn: str, store: Path | None, output: Any) ->
     from hoopfast.audit.verify import prove as make
     from hoopfast.audit.verify_postgres import prove_postgres
 
-    found = store or (dsn or _store(_place(config, needed=True)))
-    made = _explained(lambda: make(found, event) if isinstance(found, Path) else prove_postgres(_secret(found), event))
+    found = store or (dsn or store_of(place_of(config, needed=True)))
+    made = explained(lambda: make(found, event) if isinstance(found, Path) else prove_postgres(_secret(found), event))
     output.write(msgspec.json.format(msgspec.json.encode(made)).decode() + "\n")
 
 
@@ -130,7 +130,7 @@ def show_keys(config: str, pem: bool) -> None:
 
     from hoopfast.audit.chain import key_text
 
-    found = _explained(_ring(_place(config, needed=True)).public)
+    found = explained(_ring(place_of(config, needed=True)).public)
     if not found:
         raise click.ClickException("there is no key yet: the gateway makes it at its first start")
     for key in found:
@@ -146,7 +146,7 @@ def rotate(config: str) -> None:
     """Make a new key. The old one signs that, with the next events; then its private part is removed."""
     from hoopfast.audit.chain import key_text
 
-    made = _explained(_ring(_place(config, needed=True)).rotate)
+    made = explained(_ring(place_of(config, needed=True)).rotate)
     click.echo(f"{key_text(made.private.public_key())}  {made.id}  signs from the next checkpoint on")
 
 
@@ -169,8 +169,8 @@ def export_checkpoints(path: Path | None, config: str, dsn: str, after: int, out
     from hoopfast.audit.verify import StoreFile, file_lines
     from hoopfast.audit.verify_postgres import checkpoint_lines
 
-    place = _place(config, needed=path is None)
-    found = path or (dsn or _store(place))
+    place = place_of(config, needed=path is None)
+    found = path or (dsn or store_of(place))
 
     def write() -> None:
         if not isinstance(found, Path):
@@ -191,12 +191,12 @@ def export_checkpoints(path: Path | None, config: str, dsn: str, after: int, out
         finally:
             store.close()
 
-    _explained(write)
+    explained(write)
 
 
 # ---------------------------------------------------------------- parts
 
-def _explained(work: Any) -> Any:
+def explained(work: Any) -> Any:
     from hoopfast.errors import GatewayError
 
     try:
@@ -205,7 +205,7 @@ def _explained(work: Any) -> Any:
         raise click.ClickException(clean(str(failure))) from failure
 
 
-def _place(config: str, *, needed: bool) -> Place:
+def place_of(config: str, *, needed: bool) -> Place:
     import yaml
 
     if not config and not Path(DEFAULT_CONFIG).exists():
@@ -235,7 +235,7 @@ def _databases(sinks: list[dict[str, Any]], base: Path) -> tuple[Database, ...]:
         raise click.ClickException(f"audit.sinks cannot be understood: {failure}; see `hoopfast check`") from failure
 
 
-def _store(place: Place) -> Path | str:
+def store_of(place: Place) -> Path | str:
     """The store that the gateway answers from, if it is here: a file, or the reference of a connection string."""
     found = next((store for store in place.stores if store.is_file()), None)
     if found is not None:
@@ -248,14 +248,14 @@ def _store(place: Place) -> Path | str:
 def _secret(reference: str) -> str:
     from hoopfast import secrets
 
-    return str(_explained(lambda: secrets.resolve(reference)))
+    return str(explained(lambda: secrets.resolve(reference)))
 
 
 def _database_reports(database: Database, trusted: list[Any], second: Path | None, begin: int) -> list[Any]:
     from hoopfast.audit.verify_postgres import verify_postgres
 
     dsn = _secret(database.dsn)
-    found: list[Any] = _explained(lambda: verify_postgres(
+    found: list[Any] = explained(lambda: verify_postgres(
         dsn, trusted, name=database.name, keep_days=database.keep_days, second=second, begin=begin))
     return found
 
@@ -281,7 +281,7 @@ def _trusted(given: tuple[str, ...], place: Place) -> tuple[list[Any], bool]:
         return found, True
     if place.state_dir is None:
         raise click.UsageError("say which key you trust: --key FILE, or -c FILE for those of the gateway here")
-    return [key.key for key in _explained(_ring(place).public)], False
+    return [key.key for key in explained(_ring(place).public)], False
 
 
 def _report(store: Path, trusted: list[Any], second: Path | None, begin: int) -> Any:
@@ -294,16 +294,16 @@ def _report(store: Path, trusted: list[Any], second: Path | None, begin: int) ->
     if sys.stderr.isatty():
         how["progress"] = lambda events: click.echo(f"\r{events:,} events", nl=False, err=True)
     if (store / "checkpoints").is_dir():
-        return _explained(lambda: verify_objects(store, trusted, second=second, **how))
+        return explained(lambda: verify_objects(store, trusted, second=second, **how))
     if store.is_dir():
-        return _explained(lambda: verify_directory(store, trusted, second=second, **how))
+        return explained(lambda: verify_directory(store, trusted, second=second, **how))
     with store.open("rb") as file:
         is_sqlite = file.read(len(SQLITE)) == SQLITE
     if is_sqlite:
-        return _explained(lambda: verify_store(store, trusted, second=second, **how))
+        return explained(lambda: verify_store(store, trusted, second=second, **how))
     if second is None:
         raise click.UsageError(f"{store} is an export: give its --checkpoints (hoopfast audit checkpoints export)")
-    return _explained(lambda: verify_export(store, second, trusted, **how))
+    return explained(lambda: verify_export(store, second, trusted, **how))
 
 
 def _verify_proof(path: Path, trusted: list[Any]) -> None:

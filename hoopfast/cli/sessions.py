@@ -131,6 +131,8 @@ def _statement(lead: str, event: dict[str, Any], results: bool) -> list[str]:
         facts.append(f"rule {event['rule']}")
     if event.get("masks"):
         facts.append(f"masked {', '.join(map(str, event['masks']))}")
+    if event.get("protected"):
+        facts.append(f"sealed {', '.join(event['protected'])} (audit reveal {event['session']}/{event['seq']})")
     said = ", ".join(plain(fact) for fact in facts if fact)
     lines.append(f"          [{_COLOURS.get(outcome, 'white')}]{plain(outcome)}[/]  {said}")
     if event.get("error"):

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from hoopfast.control.principal import Principal, Refused
 from hoopfast.errors import GatewayError
 from hoopfast.model import ApprovalOpened, ApprovalUsed, ApprovalWanted, ApprovalWithdrawn, Decision
@@ -67,6 +69,8 @@ class Approvals:
         # Known here so that nobody asks the disk every second; the store stays the judge.
         self._waiting: dict[str, tuple[int, float]] = {}
         self._sessions: dict[str, int] = {}
+        # What may not be kept, for whoever decides, while a request waits: SQL and parameters.
+        self._clear: dict[str, tuple[str, tuple[str | None, ...]]] = {}
 
     @property
     def waiting(self) -> int:
@@ -87,11 +91,12 @@ class Approvals:
     async def open(self, wanted: ApprovalWanted) -> ApprovalOpened:
         """Store and announce a request. A failure is an answer too: the statement is then refused, not forgotten."""
         now = self._clock()
+        sql, parameters = wanted.recorded or (wanted.sql, wanted.parameters)
         row = ApprovalRow(
             id="apr_" + "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH)),
             session=wanted.session, requester=wanted.identity.user, requester_subject=wanted.identity.subject,
             requester_issuer=wanted.identity.issuer, connection=wanted.connection, peer=wanted.peer,
-            application=wanted.application, rule=wanted.rule, sql=wanted.sql, parameters=wanted.parameters,
+            application=wanted.application, rule=wanted.rule, sql=sql, parameters=parameters,
             approver_groups=wanted.approver_groups, needed=max(1, wanted.approvals_needed), created_at=now,
             expires_at=now + min(max(wanted.expires_s, 1.0), EXPIRY_MAX_S), role=wanted.role,
             catalog_epoch=wanted.catalog_epoch,
@@ -107,13 +112,15 @@ class Approvals:
             )
         self._waiting[row.id] = (row.session, row.expires_at)
         self._sessions[row.id] = row.session
+        if wanted.recorded is not None:
+            self._clear[row.id] = (wanted.sql, wanted.parameters)
         self._record("approval_requested", row, row.requester, {})
         self._announce("approval.requested", row)
         return ApprovalOpened(request=wanted.request, approval=row.id, url=self._url(row.id), expires_at=row.expires_at)
 
     async def withdraw(self, withdrawn: ApprovalWithdrawn) -> None:
         """The requester gave up, or is gone."""
-        self._waiting.pop(withdrawn.approval, None)
+        self._over(withdrawn.approval)
         self._sessions.pop(withdrawn.approval, None)
         if await _off_loop(self._store.close_approval, withdrawn.approval, WITHDRAWN, self._clock()):
             row = await _off_loop(self._store.approval, withdrawn.approval)
@@ -143,7 +150,7 @@ class Approvals:
         if not any(expires_at <= now for _, expires_at in self._waiting.values()):
             return
         for row in await _off_loop(self._store.expire_approvals, now):
-            self._waiting.pop(row.id, None)
+            self._over(row.id)
             self._sessions.pop(row.id, None)
             self._record("approval_expired", row, "", {})
             self._announce("approval.expired", row)
@@ -153,10 +160,22 @@ class Approvals:
 
     async def in_state(self, state: str | None) -> list[ApprovalRow]:
         """Newest first; None: all."""
-        return await _off_loop(self._store.list_approvals, state)
+        return [self._shown(row) for row in await _off_loop(self._store.list_approvals, state)]
 
     async def get(self, approval: str) -> ApprovalRow:
         """Raises Refused(404)."""
+        return self._shown(await self._stored(approval))
+
+    def _shown(self, row: ApprovalRow) -> ApprovalRow:
+        """As whoever decides has to see it: nobody can judge a value that is hidden."""
+        sql, parameters = self._clear.get(row.id, (row.sql, row.parameters))
+        return msgspec.structs.replace(row, sql=sql, parameters=parameters)
+
+    def _over(self, approval: str) -> None:
+        self._waiting.pop(approval, None)
+        self._clear.pop(approval, None)
+
+    async def _stored(self, approval: str) -> ApprovalRow:
         row = await _off_loop(self._store.approval, approval)
         if row is None:
             raise Refused(404, f"there is no approval request {approval}", hint="`hoopfast approvals list` shows them.")
@@ -179,7 +198,7 @@ class Approvals:
 
     async def vote(self, approval: str, voter: Principal, approve: bool, reason: str) -> ApprovalRow:
         """Count a vote; when it decides, the statement's session is told. Raises Refused (403, 404, 409)."""
-        row = await self.get(approval)
+        row = await self._stored(approval)
         if refusal := self.may_decide(voter, row):
             self._record("approval_vote_refused", row, voter.identity.user, {"reason": refusal})
             raise Refused(403, refusal)
@@ -196,7 +215,7 @@ class Approvals:
         return row
 
     def _decided(self, row: ApprovalRow, reason: str) -> None:
-        self._waiting.pop(row.id, None)
+        self._over(row.id)
         if row.state == REJECTED:
             self._sessions.pop(row.id, None)
         reviewers = ", ".join(vote["reviewer"] for vote in row.votes if vote["approve"] == (row.state == APPROVED))

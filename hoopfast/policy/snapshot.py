@@ -111,6 +111,10 @@ class Snapshot:
             if entry.unless is None or not entry.unless.matches(identity)
         )
 
+    def masked_columns(self, connection: str) -> tuple[ColumnMask, ...]:
+        """Every column that is hidden from anybody here, whoever is exempt."""
+        return tuple(entry.mask for entry in self._place(connection).masks)
+
     def knobs_for(self, identity: Identity, connection: str) -> Knobs:
         """What hidden columns allow this person, single columns aside: by the first entry that turns each knob."""
         mine = _allowances(self._place(connection), identity)

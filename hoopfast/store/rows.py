@@ -35,7 +35,7 @@ class SecretRow(Frozen, frozen=True):
 
 
 class ApprovalRow(Frozen, frozen=True):
-    """One statement that was held back, exactly as the approver saw it.
+    """One statement that was held back, as the approver saw it but for values of masked columns.
 
     `votes`: {"reviewer", "subject", "approve", "reason", "at"}, oldest first.
     `state`: waiting -> approved | rejected | withdrawn | expired; approved -> used | withdrawn | expired.

@@ -20,6 +20,7 @@ from hoopfast import logs
 from hoopfast.audit.lanes import ShipperLag
 from hoopfast.audit.shipper import Shipper
 from hoopfast.audit.sinks.base import make_sinks
+from hoopfast.audit.vault import Vault
 from hoopfast.config import Config, size_bytes
 from hoopfast.errors import GatewayError
 from hoopfast.supervisor.state_dir import JOURNAL_NAME, hold_workers_lock
@@ -92,9 +93,11 @@ class _Talk:
 
     def run(self, config: Config, state_dir: Path) -> None:
         try:
+            vault = Vault(state_dir, keep=config.audit.masked_values == "sealed")
             self._shipper = Shipper(state_dir / JOURNAL_NAME, make_sinks(config, state_dir), living=self._living,
                                     # The other half is for what a sink that is required may need.
-                                    optional_bytes=size_bytes(config.audit.max_bytes) // 2)
+                                    optional_bytes=size_bytes(config.audit.max_bytes) // 2,
+                                    vault=vault if config.audit.masked_values != "plain" else None)
         except (OSError, GatewayError, ValueError) as failure:
             self._send(Report(refused=str(failure)))
             return

@@ -33,6 +33,8 @@ DISCONNECTED = "disconnected"
 FAILED = "failed"
 OPEN_TIMEOUT_S = 30.0
 
+Parameters = tuple[str | None, ...]
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """How a wait ended: "approved", "rejected", "expired", "cancelled" (by the client), "disconnected" or "failed"."""
@@ -69,8 +71,8 @@ class ApprovalDesk:
         self._given_up: set[int] = set()                    # ended before the supervisor answered
 
     async def hold(
-        self, relay: Any, session: Any, serial: int, ruling: Ruling, sql: str, parameters: tuple[str | None, ...],
-        epoch: int,
+        self, relay: Any, session: Any, serial: int, ruling: Ruling, sql: str, parameters: Parameters, epoch: int,
+        recorded: tuple[str, Parameters] | None = None,
     ) -> Outcome:
         """Ask for approval and wait. The caller releases the statement and then calls `used`, or refuses it."""
         number = next(self._numbers)
@@ -80,7 +82,7 @@ class ApprovalDesk:
             request=number, session=session.id, identity=session.identity, connection=session.connection,
             peer=opened.peer, application=opened.application, rule=ruling.rule, sql=sql, parameters=parameters,
             approver_groups=ruling.approver_groups, approvals_needed=ruling.approvals_needed,
-            expires_s=ruling.expires_s, role=opened.role, catalog_epoch=epoch,
+            expires_s=ruling.expires_s, role=opened.role, catalog_epoch=epoch, recorded=recorded,
         ))
         outcome = Outcome(DISCONNECTED)
         try:

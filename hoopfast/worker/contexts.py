@@ -13,6 +13,7 @@ import msgspec
 
 from hoopfast._wire import pack_mask_types
 from hoopfast.analysis.catalog import Catalog, Hidden, hide_for
+from hoopfast.analysis.feeds import Sensitive
 from hoopfast.analysis.flow import Closure
 from hoopfast.analysis.rewrite import Shields
 from hoopfast.analysis.shields import SYSTEM_NUMBERS, shields_of
@@ -43,6 +44,8 @@ class Context(msgspec.Struct, frozen=True):
     shields: Shields | None = None              # enforced mode: what statements are rewritten to
     aliases: dict[tuple[int, int], tuple[int, int]] = {}        # the table's column for one of a masking view
     redaction: int = -1                         # index of the mask for columns without origin, where there may be some
+    sensitive: Sensitive | None = None          # None: nothing is masked for anybody here
+    sees: bool = False                          # a column that is masked for others is shown to these people
 
     @property
     def epoch(self) -> int:
@@ -73,7 +76,8 @@ class Contexts:
                 "columns are hidden from you on this connection, but its catalog cannot be read",
                 hint="Try again in a moment; if it stays so, tell the operators of the gateway.",
             )
-        if not masks:
+        everybodys = snapshot.masked_columns(connection)
+        if not everybodys:
             catalog = None
         epoch = catalog.epoch if catalog is not None else 0
         people = snapshot.identity_class(identity, connection, client)
@@ -83,11 +87,23 @@ class Contexts:
         found = self._live.get(key)
         if found is not None:
             return found
+        sensitive = self._sensitive(key, everybodys, catalog) if everybodys else None
         knobs = snapshot.knobs_for(identity, connection) if masks else Knobs()
-        context = self._define(key, snapshot, catalog, masks, knobs, role)
+        context = self._define(key, snapshot, catalog if masks else None, masks, knobs, role)
+        # Whoever may see what is computed from masked columns, too.
+        sees = len(masks) < len(everybodys) or knobs != Knobs() or context.redaction >= 0
+        context = msgspec.structs.replace(context, sensitive=sensitive, sees=sees)
         self._live[key] = context
         self._retire(key)
         return context
+
+    def _sensitive(self, key: Key, masks: tuple[ColumnMask, ...], catalog: Catalog | None) -> Sensitive:
+        """The same for all people: one is made for each connection, policy and catalog."""
+        place = (key[0], *key[2:])
+        for live, context in self._live.items():
+            if context.sensitive is not None and (live[0], *live[2:]) == place:
+                return context.sensitive
+        return Sensitive(catalog, [(mask.schema, mask.table, mask.column) for mask in masks])
 
     def _define(
         self, key: Key, snapshot: Snapshot, catalog: Catalog | None, masks: tuple[ColumnMask, ...], knobs: Knobs,
@@ -156,5 +172,5 @@ def _shields(
 def _older(old: Key, new: Key) -> bool:
     if old[2] != new[2]:
         return old[2] < new[2]
-    # Epoch 0 is the context of people without masks: it has no catalog to grow old.
+    # Epoch 0 is the context of people without masks while there is no catalog: sessions leave it when there is one.
     return 0 < old[3] < new[3]

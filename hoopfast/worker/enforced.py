@@ -16,6 +16,8 @@ from hoopfast.analysis.flow import Refused
 from hoopfast.analysis.gate import StatementJudgement
 from hoopfast.analysis.parse import Statement, first_parenthesis
 from hoopfast.analysis.shields import quoted
+from hoopfast.audit.protected import hide_literals
+from hoopfast.model import PROTECT_ALL, Protect
 from hoopfast.protocol import messages
 from hoopfast.worker.contexts import Context
 
@@ -132,9 +134,13 @@ def _stands_for(context: Context, table: tuple[int, int], view: tuple[int, int])
     return context.aliases.get(view, view) == table or (view[0] == 0 and table in context.names)
 
 
-def note(text: str, sent: Sent) -> bytes:
-    """For the trail: what ran in place of a text, which stands there as it came."""
-    return orjson.dumps({"kind": "rewritten", "sql": text[:NOTE_MAX], "sent": sent.text[:NOTE_MAX]})
+def note(text: str, sent: Sent, protect: Protect) -> bytes:
+    """For the trail: what ran in place of a text, which stands there as it came, but for what is protected."""
+    ran = sent.text
+    if protect.literals:
+        # What ran has its literals at other places.
+        text, ran = hide_literals(text, protect.literals)[0], hide_literals(ran, PROTECT_ALL)[0]
+    return orjson.dumps({"kind": "rewritten", "sql": text[:NOTE_MAX], "sent": ran[:NOTE_MAX]})
 
 
 def _message(error: bytes) -> str:

@@ -23,8 +23,10 @@ from hoopfast.policy.enforced import Entry
 from hoopfast.policy.snapshot import Snapshot
 from hoopfast.protocol import messages, sqlstate
 from hoopfast.worker.cancels import Cancels
+from hoopfast.worker.labels import UNREAD
 from hoopfast.worker.login import Login
 from hoopfast.worker.plan import Plan
+from hoopfast.worker.refusals import unjudged
 from hoopfast.worker.session import Session, SessionIds, entry_as
 
 log = logging.getLogger(__name__)
@@ -174,6 +176,13 @@ class Front:
                 raise _no_catalog("no answer in time") from None
         raise _no_catalog("the policy keeps changing")
 
+    def known_catalog(self, connection: str, plan: Plan) -> Any:
+        """For people without masks, if others have some here; None when it has yet to be fetched, which begins."""
+        if plan.snapshot.masked_columns(connection) and connection not in {**self._catalogs, **self._catalog_waiters}:
+            self._catalog_waiters[connection] = self._loop.create_future()
+            self.tell(model.CatalogWanted(connection=connection))
+        return self._catalogs.get(connection)
+
     def context_for(self, *who: Any) -> Any:
         return self._contexts.obtain(*who)
 
@@ -209,17 +218,14 @@ class Front:
                     self._spawn(self._cancels.asked_elsewhere(message), "a cancel")
             case model.Ping():
                 self.tell(model.Pong(number=message.number, sessions=len(self.sessions)))
-            case model.Decision() | model.ApprovalOpened():
-                log.warning("an approval message came to the front: %s", type(message).__name__)
             case _:
                 log.error("a message that no worker expects: %s", type(message).__name__)
 
     def _kill_matching(self, kill: model.KillSessions) -> None:
         everything = not kill.sessions and not kill.credential
         for session in list(self.sessions.values()):
-            if everything or session.id in kill.sessions or (
-                kill.credential and session.identity.credential == kill.credential
-            ):
+            theirs = kill.credential and session.identity.credential == kill.credential
+            if everything or theirs or session.id in kill.sessions:
                 self.end(session, kill.sqlstate, kill.reason or "the session was ended by an administrator")
         if everything:
             for task in list(self._logins):
@@ -277,7 +283,7 @@ class Front:
             if entry_as(plan, session) is None:
                 self.end(session, sqlstate.ADMIN_SHUTDOWN, OTHER_COLUMNS, when_idle=True)
             elif session.id not in masked:
-                self._set_context(session, plan.snapshot, None, masked=False)
+                self._set_context(session, plan.snapshot, self.known_catalog(connection, plan), masked=False)
             elif catalog is None:
                 self.end(session, sqlstate.ADMIN_SHUTDOWN, "the gateway's policy changed and cannot be applied here")
             elif not session.masked:
@@ -307,8 +313,7 @@ class Front:
             # Only where the newest policy could not be used here: there is no catalog for the one that is in force.
             update = model.CatalogUpdate(
                 connection=update.connection, policy=version, epoch=0, catalog=None,
-                error=f"this worker could not apply version {update.policy} of the policy",
-            )
+                error=f"this worker could not apply version {update.policy} of the policy")
         waiter = self._catalog_waiters.pop(update.connection, None)
         if update.catalog is None:
             log.warning("no catalog of %s: %s", update.connection, update.error)
@@ -325,8 +330,8 @@ class Front:
             return
         for session in self._on(update.connection):
             # One that still waits for the new policy's catalog gets its context from `_follow`, which runs after this.
-            if session.masked and session.snapshot is plan.snapshot:
-                self._set_context(session, plan.snapshot, catalog, masked=True)
+            if session.snapshot is plan.snapshot:
+                self._set_context(session, plan.snapshot, catalog, masked=session.masked)
 
     # ------------------------------------------------------------ from the relay
 
@@ -385,12 +390,8 @@ class Front:
     def _deny(self, session: int, serial: int) -> None:
         """The verdict failed for a reason of ours: the statement is refused, never passed, and not remembered."""
         if session in self.sessions:
-            frame = messages.error_response(
-                "ERROR", sqlstate.INTERNAL_ERROR, "the gateway failed to judge this statement, so it did not run",
-                hint="Tell the operators of the gateway; its log has the details.",
-            )
-            self._relay.decide(session, serial, model.ACTION_DENY, 0, label=b'{"verdict":"deny","rule":"internal"}',
-                               error=frame, cache=False)
+            self._relay.decide(session, serial, model.ACTION_DENY, model.FLAG_PRIVATE, label=UNREAD, cache=False,
+                               error=unjudged())
 
     def _closed(self, number: int, reason: str) -> None:
         session = self.sessions.pop(number, None)

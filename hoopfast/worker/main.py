@@ -159,6 +159,7 @@ class Worker:
             statement_max=min(limits.STATEMENT_MAX_BYTES, part.message_max),
             message_max=min(limits.CLIENT_MESSAGE_MAX_BYTES, part.message_max),
             row_max=limits.MASKED_ROW_MAX_BYTES,
+            private_s=audit.masked_values_clear,
             backend=plan.config.relay, journal_timeout_s=audit.wait,
         )
         log.info("the relay runs on %s%s", relay.backend, f" ({relay.fallback})" if relay.fallback else "")

@@ -16,10 +16,12 @@ WARNING_CODE: Final = "01000"
 
 
 class Denied(Exception):
-    """The statement is refused with this ErrorResponse frame. `cache`: every later one like it may be, too."""
+    """The statement is refused with this ErrorResponse frame. `cache`: every later one like it may be, too; `echo`: it
+    is the server's, which may show values."""
 
-    def __init__(self, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
+    def __init__(self, frame: bytes, reason: str, rule: str = "", *, cache: bool = True, echo: bool = False) -> None:
         super().__init__(reason)
+        self.echo = echo
         self.frame = frame
         self.reason = reason
         self.rule = rule
@@ -70,6 +72,12 @@ def not_approved(outcome: Outcome, ruling: model.Ruling) -> bytes:
 
 def unparsable(error: Unparsable) -> bytes:
     return messages.error_response("ERROR", error.sqlstate, error.reason, hint=error.hint, position=error.position)
+
+
+def unjudged() -> bytes:
+    return messages.error_response(
+        "ERROR", sqlstate.INTERNAL_ERROR, "hoopfast could not judge this statement, so it did not run",
+        hint="Tell the operators of the gateway; its log has the details.")
 
 
 def without_position(body: bytes) -> bytes:

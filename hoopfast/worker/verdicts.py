@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
-import orjson
 
 from hoopfast import limits, model
 from hoopfast.analysis import gate
@@ -27,6 +26,7 @@ from hoopfast.analysis.constants import free_constants
 from hoopfast.analysis.flow import Refused
 from hoopfast.analysis.gate import Judgement, StatementJudgement
 from hoopfast.analysis.parse import Statement, Unparsable, decode, parse
+from hoopfast.analysis.private import EVERYTHING
 from hoopfast.analysis.settings import assigned
 from hoopfast.audit import typed
 from hoopfast.policy.snapshot import also_held
@@ -36,6 +36,7 @@ from hoopfast.worker.approvals import DISCONNECTED, ApprovalDesk, Outcome
 from hoopfast.worker.contexts import Context
 from hoopfast.worker.enforced import Described, Sent, Stale, described, note, rewritten
 from hoopfast.worker.flags import standing_flags
+from hoopfast.worker.labels import NOTHING, flag, label, placeholders, protection, protection_unread, recorded
 from hoopfast.worker.origins import check_origins, copy_plan
 from hoopfast.worker.refusals import (
     Denied,
@@ -45,6 +46,7 @@ from hoopfast.worker.refusals import (
     not_approved,
     refusal,
     too_long,
+    unjudged,
     unparsable,
     warning,
     without_position,
@@ -73,6 +75,7 @@ class Work(msgspec.Struct):
     utf8: bool = True
     statements: tuple[Statement, ...] = ()
     facts: tuple[model.StatementFacts, ...] = ()
+    protect: model.Protect = EVERYTHING
     approved: Outcome | None = None
     ruling: model.Ruling | None = None          # under which it was approved
     unknown: str = ""                           # a name that the last catalog looked at does not have
@@ -129,15 +132,12 @@ class VerdictDesk:
             if isinstance(end, asyncio.CancelledError):
                 raise
         except Denied as denied:
-            self._deny(work, denied.frame, denied.reason, denied.rule, cache=denied.cache)
+            self._deny(work, denied.frame, denied.reason, denied.rule, cache=denied.cache, echo=denied.echo)
         except Unparsable as error:
-            self._deny(work, unparsable(error), error.reason)
+            self._deny(work, unparsable(error), error.reason, echo=True)
         except Exception:
             log.exception("a statement of session %x could not be judged", session.id)
-            frame = messages.error_response(
-                "ERROR", sqlstate.INTERNAL_ERROR, "hoopfast could not judge this statement, so it did not run",
-                hint="Tell the operators of the gateway; its log has the details.")
-            self._deny(work, frame, "internal error", cache=False)
+            self._deny(work, unjudged(), "internal error", cache=False)
 
     def probe_answered(self, session: Any, serial: int, frames: bytes) -> None:
         """The relay's "probe" event."""
@@ -175,6 +175,7 @@ class VerdictDesk:
         try:
             work.statements, work.facts = await self._run(len(raw), functools.partial(_read, work.text))
         except Unparsable as error:
+            work.protect = protection_unread(work.text, work.session.context.sensitive)
             raise await self._misread(work, raw, error) from None
         _check_reading(work.statements)
         for _ in range(REJUDGE_MAX):
@@ -197,6 +198,8 @@ class VerdictDesk:
 
     async def _judge_in(self, work: Work, context: Context, size: int) -> Pass | None:
         """The verdict in one context; None to judge again, because the context has changed."""
+        work.protect = await self._run(size, functools.partial(
+            protection, work.text, work.statements, context.sensitive, utf8=work.utf8))
         ruling = self._rule(work, context, work.facts)
         if ruling.action == "deny":
             raise Denied(denied_by(ruling), ruling.reason, ruling.rule, cache=not ruling.timed)
@@ -247,6 +250,7 @@ class VerdictDesk:
 
     def _function_call(self, work: Work) -> Pass:
         context: Context = work.session.context
+        work.protect = msgspec.structs.replace(EVERYTHING, literals=())
         ruling = self._rule(work, context, function_call_facts())
         if ruling.action in ("deny", "approve"):
             # Its message has no text that an approver could read.
@@ -328,7 +332,7 @@ class VerdictDesk:
         found = described(await self._ask(work, (work.text if own else one.probe).encode()))
         if found.error:
             frame = messages.frame(b"E", found.error) if own else without_position(found.error)
-            raise Denied(frame, "the server refused it", cache=False)
+            raise Denied(frame, "the server refused it", cache=False, echo=True)
         work.known[one.probe] = found
         return found.fields
 
@@ -339,7 +343,7 @@ class VerdictDesk:
             return error
         for kind, body in messages.iter_frames(await self._ask(work, raw)):
             if kind == b"E":
-                return Denied(messages.frame(b"E", body), error.reason, cache=False)
+                return Denied(messages.frame(b"E", body), error.reason, cache=False, echo=True)
         return error
 
     async def _ask(self, work: Work, sql: bytes, types: bytes | None = None) -> bytes:
@@ -377,7 +381,8 @@ class VerdictDesk:
             values = typed.decode_parameters(typed.type_oids(work.types), bind.formats, bind.values)
             parameters = tuple(value.hex if isinstance(value, typed.Raw) else value for value in values)
         outcome = await self._approvals.hold(
-            self._relay, work.session, work.serial, ruling, work.text, parameters, context.epoch)
+            self._relay, work.session, work.serial, ruling, work.text, parameters, context.epoch,
+            placeholders(work.text, parameters, work.protect))
         if outcome.how == DISCONNECTED:
             raise Gone
         if outcome.how != "approved":
@@ -395,26 +400,34 @@ class VerdictDesk:
         limit_s = ruling.limit_s if answer.action == model.ACTION_ALLOW else 0.0
         for warned in ruling.warnings if answer.action == model.ACTION_ALLOW else ():
             self._relay.notice(work.session.id, warning(warned), held=False)
+        kept = self._recorded(work, echo=not answer.flags & model.FLAG_SCRUB)
         self._relay.decide(
-            work.session.id, work.serial, answer.action, answer.flags,
-            label=_label(work, verdict, ruling.rule, answer.masks, ruling.reason, **extra),
+            work.session.id, work.serial, answer.action, answer.flags | flag(kept),
+            label=label(work.facts, verdict, ruling.rule, answer.masks, ruling.reason, kept, **work.called, **extra),
             zero_origin=answer.zero_origin, copy_plan=answer.copy_plan, cache=cache, limit_s=limit_s,
             error=too_long(ruling) if limit_s else b"",
             free_constants=_free_constants(work) if cache and answer.action == model.ACTION_ALLOW and not sent else b"",
             **({"sent": sent.text.encode(), "sent_types": sent.types} if sent is not None else {}),
         )
         if sent is not None:
-            self._relay.note(work.session.id, note(work.text, sent))
+            self._relay.note(work.session.id, note(work.text, sent, kept))
         if work.approved is not None:
             self._approvals.used(work.approved)
 
-    def _deny(self, work: Work, frame: bytes, reason: str, rule: str = "", *, cache: bool = True) -> None:
+    def _recorded(self, work: Work, *, echo: bool) -> model.Protect:
+        context: Context = work.session.context
+        return recorded(work.protect, echo=echo, sees=context.sees) if context.sensitive is not None else NOTHING
+
+    def _deny(
+        self, work: Work, frame: bytes, reason: str, rule: str = "", *, cache: bool = True, echo: bool = False,
+    ) -> None:
         if work.approved is not None:
             self._approvals.dropped(work.approved)
             cache = False
+        kept = self._recorded(work, echo=echo)
         self._relay.decide(
-            work.session.id, work.serial, model.ACTION_DENY, 0,
-            label=_label(work, "deny", rule, (), reason), error=frame, cache=cache and work.kind != "B",
+            work.session.id, work.serial, model.ACTION_DENY, flag(kept),
+            label=label(work.facts, "deny", rule, (), reason, kept), error=frame, cache=cache and work.kind != "B",
         )
 
 
@@ -466,14 +479,6 @@ def _unread(work: Work, ruling: model.Ruling) -> Pass:
     """Of a statement that people have let pass: plain hidden columns are masked, and what it computes is shown."""
     flags = model.FLAG_TOUCHED | model.FLAG_ANY_ZERO | model.FLAG_SCRUB | standing_flags(work.facts, work.statements)
     return Pass(model.ACTION_ALLOW, flags, 0, b"", (), False, ruling)
-
-
-def _label(work: Work, verdict: str, rule: str, masks: tuple[str, ...], reason: str, **extra: str) -> bytes:
-    kinds = dict.fromkeys(kind for one in work.facts for kind in one.kinds)
-    tables = dict.fromkeys(name for one in work.facts for name in one.tables)
-    columns = dict.fromkeys(name for one in work.facts for name in one.columns)
-    return orjson.dumps({"verdict": verdict, "rule": rule, "kinds": list(kinds), "tables": list(tables),
-                         "columns": list(columns), "masks": list(masks), "reason": reason, **work.called, **extra})
 
 
 def _each_time(ruling: model.Ruling) -> bool:

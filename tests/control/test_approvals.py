@@ -69,14 +69,23 @@ class Desk:
         self.decisions: list[tuple[int, Decision]] = []
         self.announced: list[str] = []
         self.recorded: list[tuple[str, str]] = []
+        self.told: list[ApprovalRow] = []
         self.approvals = Approvals(
             self.store,
             decide=lambda session, decision: self.decisions.append((session, decision)),
-            announce=lambda event, row: self.announced.append(event),
-            record=lambda event, row, actor, detail: self.recorded.append((event, actor)),
+            announce=self._announce,
+            record=self._record,
             clock=lambda: self.now,
             url=lambda approval: f"https://gw/approvals/{approval}",
         )
+
+    def _announce(self, event: str, row: ApprovalRow) -> None:
+        self.announced.append(event)
+        self.told.append(row)
+
+    def _record(self, event: str, row: ApprovalRow, actor: str, detail: dict[str, Any]) -> None:
+        self.recorded.append((event, actor))
+        self.told.append(row)
 
     async def opened(self, **changes: Any) -> ApprovalOpened:
         return await self.approvals.open(wanted(**changes))
@@ -132,6 +141,22 @@ def test_opening_stores_announces_and_answers() -> None:
         assert desk.announced == ["approval.requested"]
         assert desk.recorded == [("approval_requested", ANA.user)]
         assert desk.approvals.waiting == 1
+
+    run(scenario)
+
+
+def test_what_may_not_be_kept_is_shown_while_it_waits_and_nowhere_else() -> None:
+    async def scenario(desk: Desk) -> None:
+        kept = ("SELECT '***'", ("***",))
+        opened = await desk.opened(sql="SELECT 'secret'", parameters=("secret",), recorded=kept)
+        row = desk.store.rows[opened.approval]
+        assert (row.sql, row.parameters) == kept
+        assert [(told.sql, told.parameters) for told in desk.told] == [kept, kept]
+        for shown in (await desk.approvals.get(opened.approval), *await desk.approvals.in_state(WAITING)):
+            assert (shown.sql, shown.parameters) == ("SELECT 'secret'", ("secret",))
+        await desk.approvals.vote(opened.approval, person("dan", "dba"), True, "fine")
+        assert (await desk.approvals.get(opened.approval)).sql == "SELECT '***'"
+        assert "secret" not in str(desk.told)
 
     run(scenario)
 

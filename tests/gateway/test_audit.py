@@ -51,7 +51,7 @@ def test_errors_and_refusals(gateway: Gateway) -> None:
             ("SELECT 1/0 /* hf-marker-3 */", psycopg.errors.DivisionByZero),
             ("GRANT SELECT ON orders TO PUBLIC /* hf-marker-4 */", psycopg.errors.InsufficientPrivilege),
             ("SELECT upper(ssn) FROM customers /* hf-marker-5 */", psycopg.errors.InsufficientPrivilege),
-            ("SELEC hf-marker-6", psycopg.errors.SyntaxError),
+            ("SELEC /* hf-marker-6 */", psycopg.errors.SyntaxError),
         ):
             with pytest.raises(kind):
                 db.execute(statement)

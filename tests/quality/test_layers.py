@@ -34,7 +34,8 @@ UNITS: dict[str, tuple[float, tuple[str, ...]]] = {
     "audit effects": (
         3.0, tuple(f"hoopfast.audit.{name}" for name in (
             "shipper", "streams", "sinks", "search", "keys", "sealing", "stored", "verify",
-            "verify_files", "derived", "finding", "readers", "database", "verify_postgres", "outlet", "lanes")),
+            "verify_files", "derived", "finding", "readers", "database", "verify_postgres", "outlet", "lanes",
+            "vault")),
     ),
     "net": (3.0, ("hoopfast.net",)),
     "replay": (2.1, ("hoopfast.replay",)),

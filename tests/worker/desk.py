@@ -57,6 +57,9 @@ class Policy:
     def knobs_for(self, identity: Identity, connection: str) -> Knobs:
         return self.knobs
 
+    def masked_columns(self, connection: str) -> tuple[ColumnMask, ...]:
+        return (ColumnMask("public", "customers", "ssn", MaskSpec(kind=MASK_REDACT)),)
+
     def decide(
         self, identity: Identity, connection: str, facts: tuple[StatementFacts, ...], client: Client, now: float
     ) -> Ruling:

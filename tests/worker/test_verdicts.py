@@ -9,7 +9,7 @@ import pytest
 
 from hoopfast import model
 from hoopfast.errors import UpstreamFault
-from hoopfast.model import ACTION_ALLOW, ACTION_ASK, ACTION_DENY
+from hoopfast.model import ACTION_ALLOW, ACTION_ASK, ACTION_DENY, Ruling
 from hoopfast.protocol.messages import error_response, frame
 from hoopfast.worker.contexts import Contexts
 from tests.worker.desk import ANN, CUSTOMERS, HERE, NEW, Bench, FakeRelay, Policy, catalog, described
@@ -291,6 +291,55 @@ def test_several_statements_pass_only_with_any_zero() -> None:
     bench.relay.describe["SELECT ssn FROM customers"] = described(("ssn", CUSTOMERS, 3))
     answer = decide(bench, "SELECT 1; SELECT ssn FROM customers")
     assert answer["flags"] & model.FLAG_ANY_ZERO and answer["action"] == ACTION_ALLOW
+
+
+# ---------------------------------------------------------------- values of masked columns
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_label_says_what_to_protect(masked: bool) -> None:
+    bench = Bench(Policy(masked=masked))
+    sql = "UPDATE customers SET ssn = 'secret', name = 'n' WHERE id = $1 AND ssn = $2"
+    answer = decide(bench, sql)
+    kept = answer["label"]["protect"]
+    assert (kept["literals"], kept["parameters"]) == ([5], [2])
+    # The server's own words reach only people without masks, and so do rows with such columns.
+    assert (kept["error"], kept["results"]) == (not masked, not masked)
+    assert answer["flags"] & model.FLAG_PRIVATE
+    answer = decide(bench, "SELECT 1")
+    assert "protect" not in answer["label"]
+    assert not answer["flags"] & model.FLAG_PRIVATE
+
+
+def test_what_is_refused_is_protected_too() -> None:
+    bench = build()
+    answer = decide(bench, "SELECT id FROM customers WHERE ssn LIKE 'secret%'")
+    assert answer["action"] == ACTION_DENY
+    assert answer["label"]["protect"] == {"literals": [7], "parameters": [], "error": False, "results": False,
+                                          "echo": False}
+    bench.relay.describe["SELEC 'secret'"] = frame(b"E", b"SERROR\0VERROR\0C42601\0Mat 'secret'\0\0")
+    answer = decide(bench, "SELEC 'secret'")
+    assert answer["label"]["protect"]["literals"] == "all"
+    assert answer["label"]["protect"]["error"]
+    # A quote too many: what was meant to be a literal is none.
+    mistake = "SELECT id FROM customers WHERE ssn = 'O'secret' AND x"
+    bench.relay.describe[mistake] = bench.relay.describe["SELEC 'secret'"]
+    assert decide(bench, mistake)["label"]["protect"]["literals"] == "text"
+
+
+def test_approvals_keep_placeholders() -> None:
+    async def run() -> Any:
+        bench = Bench(Policy(rules={"update": Ruling(action="approve", rule="updates", approver_groups=("dba",))}))
+        sql = b"UPDATE customers SET ssn = 'secret' WHERE id = 5"
+        task = asyncio.create_task(bench.desk.verdict(bench.session, 1, "Q", sql, b"", b"", b"I"))
+        while not bench.sent:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return bench.sent[0]
+
+    wanted = asyncio.run(run())
+    assert wanted.sql == "UPDATE customers SET ssn = 'secret' WHERE id = 5"
+    assert wanted.recorded == ("UPDATE customers SET ssn = '***' WHERE id = 5", ())
 
 
 # ---------------------------------------------------------------- contexts

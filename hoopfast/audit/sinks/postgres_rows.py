@@ -142,7 +142,7 @@ class Rows:
     def _statement(self, e: Statement) -> tuple[Any, ...]:
         detail = Detail(
             e.kind, e.statement_name, e.portal, e.row_limit, e.parameters, e.tag, e.bytes, e.copy_bytes, e.error,
-            e.results, e.first_row_us, e.parameter_bytes, e.result_formats,
+            e.results, e.first_row_us, e.parameter_bytes, e.result_formats, e.protected,
         )
         session = self.session(e.session, e)
         definition = self.definition(

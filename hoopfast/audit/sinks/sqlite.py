@@ -115,6 +115,7 @@ class Detail(msgspec.Struct, omit_defaults=True, gc=False):
     first_row_us: int | msgspec.UnsetType = msgspec.UNSET
     parameter_bytes: tuple[str | None, ...] | msgspec.UnsetType = msgspec.UNSET
     result_formats: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+    protected: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 _json = msgspec.json.Encoder()
@@ -362,7 +363,7 @@ class SqliteSink:
     def _statement(self, e: Statement) -> tuple[Any, ...]:
         detail = Detail(
             e.kind, e.statement_name, e.portal, e.row_limit, e.parameters, e.tag, e.bytes, e.copy_bytes, e.error,
-            e.results, e.first_row_us, e.parameter_bytes, e.result_formats,
+            e.results, e.first_row_us, e.parameter_bytes, e.result_formats, e.protected,
         )
         session = self.session(e.session, e)
         definition = self.definition(
