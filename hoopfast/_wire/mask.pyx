@@ -71,8 +71,11 @@ cdef ssize_t mask_email(unsigned int oid, const unsigned char* src, size_t n, un
 cdef ssize_t mask_cut(unsigned int oid, int typmod, const unsigned char* p, ssize_t n) noexcept nogil:
     """How much of a masked text varchar(n) or char(n) may hold."""
     cdef size_t i = 0, step
-    cdef int chars = typmod - 4
-    if n <= chars or chars < 0 or (oid != OID_VARCHAR and oid != OID_BPCHAR):
+    cdef int chars
+    if typmod < 4 or (oid != OID_VARCHAR and oid != OID_BPCHAR):    # the server's word: it may be any number
+        return n
+    chars = typmod - 4
+    if n <= chars:
         return n
     while chars and i < <size_t>n:
         step = mask_utf8_step(p + i, <size_t>n - i)

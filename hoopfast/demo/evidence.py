@@ -42,8 +42,11 @@ def audit(guide: Guide) -> None:
           f"{e['duration_us'] / 1000:.1f}") for e in events],
     )
     show.verify(events, f"{len(events)} statements of Ana's session, each with her name")
-    refused = {e["sql"] for e in events if e["outcome"] == "denied"}
-    show.verify({*TRICKS, "GRANT SELECT ON customers TO PUBLIC"} <= refused, "what was refused is on record as well")
+    refused = [e["sql"] for e in events if e["outcome"] == "denied"]
+    # What is not understood is recorded without its constants, so only what they begin with is compared.
+    asked = [trick.partition(",")[0] for trick in TRICKS] + ["GRANT SELECT ON customers TO PUBLIC"]
+    recorded = all(any(sql.startswith(begin) for sql in refused) for begin in asked)
+    show.verify(recorded, "what was refused is on record as well")
     read = [e for e in events if e.get("parameters")]
     held = [e for e in events if e["sql"].startswith("DROP")]
     show.verify(held and (held[0]["verdict"], held[0]["rule"]) == ("approve", "destructive"), "so is what was approved")

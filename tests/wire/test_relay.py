@@ -394,7 +394,7 @@ def sending(tmp_path: Path, sent: bytes, types: bytes = b"", zero_origin: int = 
                            sent_types=types, zero_origin=zero_origin)
 
     bench = RelayBench(tmp_path, decide=decide)
-    bench.relay.define_context(7, MASKS, [*COLUMNS, (900, 2, 0), (900, 3, 1)], VIEW)
+    bench.relay.define_context(7, MASKS, [*COLUMNS, (900, 2, 0), (900, 3, 1)], aliases=VIEW)
     return bench
 
 
