@@ -48,6 +48,10 @@ def farewell(stage: Stage, show: Show) -> None:
     name = shlex.quote(program) if packaged else "psql"
     _line(show, "psql as Ana", f"PGPASSFILE={passwords} {name} {shlex.quote(dsn)}")
     _line(show, "psql as Max", "the same with user=max (Ada administers and audits: no rule lets her at the data)")
+    program_here = shlex.quote(_hoopfast())
+    if not packaged:
+        _line(show, "or sign in", f"{program_here} login {stage.admin_url} --ca {stage.directory}/server.crt"
+                                  f"  (click on Ana), then: psql service={settings.CONNECTION}")
     _line(show, "any other client", f"host {settings.HOST}, port {stage.port}, database {settings.CONNECTION}, "
                                     "TLS required, user and password of:")
     for person in issuer.PEOPLE:
@@ -59,15 +63,18 @@ def farewell(stage: Stage, show: Show) -> None:
     _line(show, "console", f"{stage.admin_url}/  (sign in by clicking on a person)")
     _line(show, "metrics", f"{stage.admin_url}/metrics")
     _line(show, "approve", f"open {stage.admin_url}/approvals as Max, or:")
-    started_by = Path(sys.argv[0])
-    # `make demo` has it in a virtual environment that is not on the PATH.
-    ours = started_by.name == "hoopfast" and not shutil.which("hoopfast")
-    hoopfast = str(started_by.absolute()) if ours else "hoopfast"
     _line(show, "", f"HOOPFAST_SERVER={stage.admin_url} HOOPFAST_TOKEN=$(cat {stage.directory}/max.token) "
-                    f"{shlex.quote(hoopfast)} approvals list")
+                    f"{program_here} approvals list")
     _line(show, "try", "SELECT * FROM employees; DELETE FROM order_items; DROP TABLE employees; GRANT ana TO max")
     _line(show, "policy", f"{stage.directory}/policy.yaml  (change it: it is read again at once)")
     _line(show, "gateway's log", str(stage.log))
+
+
+def _hoopfast() -> str:
+    """How to call this program again: `make demo` has it in a virtual environment that is not on the PATH."""
+    started_by = Path(sys.argv[0])
+    ours = started_by.name == "hoopfast" and not shutil.which("hoopfast")
+    return str(started_by.absolute()) if ours else "hoopfast"
 
 
 def _line(show: Show, label: str, text: str) -> None:
