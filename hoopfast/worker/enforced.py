@@ -99,10 +99,20 @@ async def rewritten(
     zeros = 0
     for one, statement, text in zip(judged, statements, texts, strict=True):
         if text != statement.text:
-            # COPY has no columns to describe, its query has.
-            asked = first_parenthesis(text) or text if one.copy is not None else text
+            asked = _described_part(statement, one, text, shields)
             zeros = max(zeros, _compared(context, known.get(one.probe), described(await ask(asked, types))))
     return Sent(text="; ".join(texts), types=types, zeros=zeros, shared=shared)
+
+
+def _described_part(statement: Statement, one: StatementJudgement, text: str, shields: rewrite.Shields) -> str:
+    """What of a rewritten text has columns to describe: its query, where it only carries one."""
+    if one.copy is not None:
+        return first_parenthesis(text) or text
+    if one.probe != statement.text:
+        inner = rewrite.rewrite(one.probe, shields) if one.probe else None
+        if inner is not None and text.endswith(inner):
+            return inner
+    return text
 
 
 async def _meant(name: str, ask: Ask) -> int:

@@ -151,6 +151,18 @@ def test_comparisons_find_the_true_rows(enforced: Gateway) -> None:
             assert db.execute("DELETE FROM customers WHERE ssn IS NULL").rowcount == 1
 
 
+def test_positions_behind_stars_in_statements_that_carry_a_query(enforced: Gateway) -> None:
+    """Only the query has columns that the server can tell, so it is the query that is described and compared."""
+    with connect(enforced) as db:
+        plain = db.execute("SELECT * FROM customers ORDER BY 2 DESC").fetchall()
+        with db.transaction():
+            db.execute("DECLARE c CURSOR FOR SELECT * FROM customers ORDER BY 2 DESC")
+            assert db.execute("FETCH ALL FROM c").fetchall() == plain
+        db.execute("PREPARE p AS SELECT * FROM customers ORDER BY 2 DESC")
+        assert db.execute("EXECUTE p").fetchall() == plain
+        assert db.execute("EXPLAIN SELECT * FROM customers ORDER BY 2 DESC").fetchall()
+
+
 def test_prepared_statements_keep_their_types_and_columns(enforced: Gateway, postgres: PostgresServer) -> None:
     text = "SELECT id, card FROM customers WHERE card = $1 AND badge = $2 AND id = $3"
     with wire.WireClient(enforced.port) as client, wire.WireClient(postgres.port) as direct:
