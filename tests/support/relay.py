@@ -60,6 +60,7 @@ class RelayBench:
         self.give_segments = True
         self.segment_bytes = 1 << 20
         self.sequence = 0
+        self.given = 0
         self.sessions = 0
         self.pairs: list[Pair] = []
         self.on_pair: Callable[[Pair], None] = lambda pair: None        # both ends exist, nothing has been said
@@ -107,6 +108,7 @@ class RelayBench:
         self.sequence += 1
         path = self.directory / f"w0-1-{self.sequence:08d}.seg"
         self.relay.add_segment(_wire.Segment(str(path), self.segment_bytes, 0, self.sequence))
+        self.given += 1
 
     def counter(self, name: str) -> int:
         value: int = struct.unpack_from("=Q", self.page, 8 * model.COUNTERS.index(name))[0]
