@@ -186,7 +186,7 @@ def test_the_trail_has_what_came_and_what_was_sent(enforced: Gateway) -> None:
         there = any(one.get("sql") == text for one in events) and any(_note(one, text) for one in events)
         return events if there else None
 
-    events = wait_until(arrived, "the statement and its note are in the trail")
+    events = wait_until(arrived, "the statement and its note are in the trail", 45)
     (ran,) = [one for one in events if one.get("sql") == text]
     assert ran["masks"] == ["public.customers.ssn"]
     assert any(f'{SCHEMA}."public.customers"' in _note(one, text) for one in events)
